@@ -1,0 +1,1 @@
+"""Plans, programs and their cost: pure Python on numpy and scipy, without torch and without Ray."""

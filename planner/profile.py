@@ -1,0 +1,54 @@
+"""What was measured: the costs of every layer, the links, and where each number came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from ithaca.planner.layer import Layer
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A connection between two workers: ``latency_s`` seconds plus bytes / ``bytes_per_s``."""
+
+    latency_s: float = 1e-4
+    bytes_per_s: float = 1e9
+
+    def seconds(self, size: int) -> float:
+        """Seconds that ``size`` bytes take, alone on the link."""
+        return self.latency_s + size / self.bytes_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The costs that the simulator and the search read.
+
+    Attributes:
+        layers: one entry per layer of the workload, in order.
+        link: point to point, between any two workers.
+        action_s: seconds that interpreting one action costs beyond its own work.
+        add_bytes_per_s: bytes of gradient added per second in REDUCE.
+        origin: for each group of numbers, where it came from ("measured on ...", "default").
+    """
+
+    layers: tuple[Layer, ...]
+    link: Link = Link()
+    action_s: float = 2e-5
+    add_bytes_per_s: float = 4e9
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """A text that :meth:`from_json` reads back."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Profile:
+        """The profile that :meth:`to_json` wrote; ``ValueError`` if it is none."""
+        try:
+            data = json.loads(text)
+            layers = tuple(Layer(**layer) for layer in data.pop("layers"))
+            return cls(layers=layers, link=Link(**data.pop("link")), **data)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"this is not a profile: {error}") from error

@@ -1,0 +1,248 @@
+"""The list scheduler behind every schedule: who computes what when, on a virtual clock.
+
+One pass over a global clock starts, on each idle worker, the ready compute with the highest
+priority that the schedule's limit on micro-batches in flight allows, and notes computes when they
+start and messages when they are sent. What comes out is *one* linear order of all computes and
+messages; a worker's part of it is the projection on that worker. Executed in that order nothing
+ever waits, so it cannot deadlock, not even when every SEND blocks until its RECV is reached.
+
+The rule is that of 1F1B (PipeDream-Flush, arXiv 2006.09503): backward before forward, and stage k
+of S keeps at most S - k micro-batches. With the backward split (Zero Bubble H1, arXiv 2401.10241)
+a micro-batch stays in flight until its W, so memory is that of 1F1B, and W runs only when neither
+I nor F may. GPipe (arXiv 1811.06965) has no limit and gates backwards behind all forwards.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ithaca.planner.layer import Layer
+from ithaca.planner.plan import Pipeline, Plan, Schedule
+from ithaca.planner.program import Action, Cargo, Compute, Op, Transfer
+from ithaca.planner.span import Span
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """One stage of one micro-batch: the unit that the schedule orders.
+
+    Attributes:
+        turn: position of the micro-batch in its pipeline.
+        depth: position of the stage in its pipeline, of ``stages``.
+        split: whether its backward is I and W.
+        above, below: the parts of the next and the previous stage.
+    """
+
+    micro_batch: int
+    layers: Span
+    worker: int
+    turn: int
+    depth: int
+    stages: int
+    split: bool
+    above: Part | None = None
+    below: Part | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Durations on the virtual clock; prefix sums, so a stage costs one subtraction.
+
+    Layers without measured times count 1 for F, I and W, and 2 for B.
+    """
+
+    sums: dict[Op, tuple[float, ...]]
+
+    @classmethod
+    def of(cls, layers: Sequence[Layer], num_layers: int) -> Costs:
+        """The costs of ``layers``, or unit costs when they have not all been measured."""
+        measured = bool(layers) and all(x.forward_s > 0 and x.backward_s > 0 for x in layers)
+        rows: dict[Op, list[float]]
+        if measured:
+            rows = {
+                Op.F: [x.forward_s for x in layers],
+                Op.B: [x.backward_s for x in layers],
+                Op.I: [x.input_s or x.backward_s / 2 for x in layers],
+                Op.W: [x.weight_s or x.backward_s / 2 for x in layers],
+            }
+        else:
+            rows = {op: [1.0] * num_layers for op in (Op.F, Op.I, Op.W)}
+            rows[Op.B] = [2.0] * num_layers
+        sums = {}
+        for op, row in rows.items():
+            total = [0.0]
+            for cost in row:
+                total.append(total[-1] + cost)
+            sums[op] = tuple(total)
+        return cls(sums)
+
+    def duration(self, op: Op, layers: Span) -> float:
+        """Time of ``op`` on ``layers``."""
+        total = self.sums[op]
+        return total[layers.last] - total[layers.first]
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The state of one worker: what is ready on it, and how much it has in flight."""
+
+    worker: int
+    limit: float = 0
+    in_flight: int = 0
+    forwards_left: int = 0
+    idle: bool = True
+    gated: bool = False
+    forwards: list[tuple[int, int, int, Part]] = field(default_factory=list)
+    backwards: list[tuple[int, int, int, Part]] = field(default_factory=list)
+    weights: list[tuple[int, int, int, Part]] = field(default_factory=list)
+
+    def pick(self) -> tuple[Op, Part] | None:
+        """The compute to start now, or None if nothing is both ready and allowed."""
+        if self.backwards and not (self.gated and self.forwards_left):
+            part = heapq.heappop(self.backwards)[-1]
+            return (Op.I if part.split else Op.B), part
+        if self.forwards and self.in_flight < self.limit:
+            return Op.F, heapq.heappop(self.forwards)[-1]
+        if self.weights:
+            return Op.W, heapq.heappop(self.weights)[-1]
+        return None
+
+
+class Timetable:
+    """The order of all computes and messages of one step.
+
+    Attributes:
+        actions: per worker, its computes and transfers in order.
+        finish: per worker, when its last compute ends on the virtual clock (0 if it has none).
+    """
+
+    def __init__(
+        self,
+        workers: Iterable[int],
+        parts: Sequence[Part],
+        costs: Costs,
+        schedule: Schedule,
+        *,
+        backward: bool = True,
+    ) -> None:
+        self.actions: dict[int, list[Action]] = {worker: [] for worker in workers}
+        self.finish: dict[int, float] = dict.fromkeys(self.actions, 0.0)
+        self._costs = costs
+        self._backward = backward
+        self._lanes = {worker: _Lane(worker) for worker in self.actions}
+        self._running: list[tuple[float, int, Op, Part]] = []
+        self._touched: dict[int, None] = {}
+        unlimited = schedule is Schedule.GPIPE or not backward
+        for part in parts:
+            lane = self._lanes[part.worker]
+            lane.forwards_left += 1
+            lane.gated = schedule is Schedule.GPIPE
+            lane.limit = float("inf") if unlimited else max(lane.limit, part.stages - part.depth)
+        for part in parts:
+            if part.below is None:
+                self._ready(Op.F, part)
+        self._run()
+
+    def _run(self) -> None:
+        now = 0.0
+        while True:
+            for worker in sorted(self._touched):
+                lane = self._lanes[worker]
+                task = lane.pick() if lane.idle else None
+                if task:
+                    self._start(lane, *task, now)
+            self._touched.clear()
+            if not self._running and not self._force(now):
+                return
+            now = self._running[0][0]
+            while self._running and self._running[0][0] == now:
+                _, worker, op, part = heapq.heappop(self._running)
+                self._lanes[worker].idle = True
+                self._touched[worker] = None
+                self._done(op, part, now)
+
+    def _force(self, now: float) -> bool:
+        """Start the first waiting forward in spite of its worker's limit.
+
+        Only detours can bring this about: with them two workers may each be full of micro-batches
+        that must still pass the other one.
+        """
+        waiting = [lane for lane in self._lanes.values() if lane.forwards]
+        if not waiting:
+            return False
+        lane = min(waiting, key=lambda lane: lane.forwards[0][:3])
+        self._start(lane, Op.F, heapq.heappop(lane.forwards)[-1], now)
+        return True
+
+    def _start(self, lane: _Lane, op: Op, part: Part, now: float) -> None:
+        lane.idle = False
+        if op is Op.F:
+            lane.in_flight += 1
+            lane.forwards_left -= 1
+        elif op is not Op.I:
+            lane.in_flight -= 1
+        self.actions[lane.worker].append(Compute(op, part.layers, part.micro_batch))
+        end = now + self._costs.duration(op, part.layers)
+        heapq.heappush(self._running, (end, lane.worker, op, part))
+
+    def _done(self, op: Op, part: Part, now: float) -> None:
+        self.finish[part.worker] = now
+        if op is Op.F:
+            if part.above:
+                self._hand(Cargo.ACTIVATION, part.layers.last, part, part.above)
+                self._ready(Op.F, part.above)
+            elif self._backward:
+                self._ready(Op.B, part)
+        elif op is not Op.W:
+            if part.split:
+                self._ready(Op.W, part)
+            if part.below:
+                self._hand(Cargo.GRADIENT, part.layers.first, part, part.below)
+                self._ready(Op.B, part.below)
+
+    def _hand(self, cargo: Cargo, cut: int, source: Part, target: Part) -> None:
+        if source.worker != target.worker:
+            what = (cargo, cut, source.micro_batch)
+            self.actions[source.worker].append(Transfer(Op.SEND, *what, target.worker))
+            self.actions[target.worker].append(Transfer(Op.RECV, *what, source.worker))
+
+    def _ready(self, op: Op, part: Part) -> None:
+        lane = self._lanes[part.worker]
+        heap = {Op.F: lane.forwards, Op.B: lane.backwards, Op.W: lane.weights}[op]
+        heapq.heappush(heap, (part.turn, part.micro_batch, -part.depth, part))
+        self._touched[part.worker] = None
+
+
+def parts_of(
+    pipelines: Sequence[Pipeline], routes: dict[tuple[int, Span], int], split: Sequence[bool]
+) -> list[Part]:
+    """Every stage of every micro-batch, chained; ``split`` says per layer if its B can split."""
+    parts = []
+    for pipeline in pipelines:
+        splits = [all(split[layer] for layer in stage.layers) for stage in pipeline.stages]
+        for turn, micro_batch in enumerate(pipeline.micro_batches):
+            below: Part | None = None
+            for depth, stage in enumerate(pipeline.stages):
+                worker = routes.get((micro_batch, stage.layers), stage.worker)
+                part = Part(
+                    micro_batch,
+                    stage.layers,
+                    worker,
+                    turn,
+                    depth,
+                    len(pipeline.stages),
+                    splits[depth],
+                    below=below,
+                )
+                if below:
+                    below.above = part
+                parts.append(part)
+                below = part
+    return parts
+
+
+def routes_of(plan: Plan) -> dict[tuple[int, Span], int]:
+    """The plan's detours: (micro-batch, layers of the stage) to the worker that computes it."""
+    return {(route.micro_batch, route.layers): route.worker for route in plan.routes}

@@ -1,0 +1,1 @@
+"""The runtime: controller, workers, engine, control plane, checkpoints and events of a job."""

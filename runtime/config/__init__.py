@@ -1,0 +1,1 @@
+"""From YAML to a frozen, validated job."""

@@ -1,0 +1,177 @@
+"""The job: what one YAML file says, validated and frozen."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from ithaca.runtime.config.layout import LayoutConfig
+from ithaca.runtime.config.section import Section
+from ithaca.runtime.config.units import Seconds
+
+
+class Numerics(Enum):
+    """``exact`` keeps the same bits on every layout; ``fast`` uses plain all-reduce."""
+
+    EXACT = "exact"
+    FAST = "fast"
+
+
+class Precision(Enum):
+    """The type that layers compute in; gradients are summed and stepped in fp32 either way."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class NanPolicy(Enum):
+    """What happens when a reduced gradient or loss is NaN or infinite."""
+
+    STOP = "stop"
+    SKIP = "skip"
+
+
+class WorkloadConfig(Section):
+    """``use`` names the plug-in; every other key belongs to the plug-in's own ``Config``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    use: str
+    """``lm``, or ``package.module:Class`` for a workload of your own."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The plug-in's own keys, as they stand in the file."""
+        return dict(self.model_extra or {})
+
+
+class ClusterConfig(Section):
+    """Where the workers live."""
+
+    workers: int | Literal["auto"] = Field(default="auto")
+    """Number of workers; ``auto``: what the layout needs."""
+    address: str = "local"
+    """``local`` starts an own Ray cluster; ``auto`` or ``host:port`` attaches to one."""
+    threads: int = Field(default=1, ge=1, le=1024)
+    """Intra-op threads of one worker; part of the job's identity, since kernels change bits."""
+    interface: str | None = None
+    """Network interface that workers talk over, such as ``eth0``; default: Ray's node address."""
+
+
+class OptimizerConfig(Section):
+    """AdamW (arXiv 1711.05101) and its learning-rate schedule."""
+
+    lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of the first and second moments."""
+    eps: float = Field(default=1e-8, gt=0, allow_inf_nan=False)
+    """Added to the root of the second moment."""
+    weight_decay: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    """Decoupled decay, of parameters with two or more dimensions."""
+    clip: float | None = Field(default=1.0, gt=0)
+    """Largest global gradient norm; null for no clipping."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """How the rate falls from its peak after the warm-up."""
+    warmup: int = Field(default=0, ge=0)
+    """Steps in which the rate rises linearly to its peak."""
+    final: float = Field(default=0.1, ge=0, le=1)
+    """The last step's rate, as a part of the peak."""
+    on_nan: NanPolicy = NanPolicy.STOP
+    """``stop`` ends the job with the cause; ``skip`` leaves the step out and counts it."""
+
+    @model_validator(mode="after")
+    def _betas_in_range(self) -> OptimizerConfig:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must lie in [0, 1); got {list(self.betas)}")
+        return self
+
+
+class CheckpointConfig(Section):
+    """When and how many checkpoints are kept in ``<folder>/checkpoints``."""
+
+    every: int = Field(default=50, ge=0)
+    """Steps between checkpoints; 0: only at the end and on a drain."""
+    keep: int = Field(default=3, ge=1)
+    """How many of the newest verified checkpoints stay on disk."""
+
+
+class ValidationConfig(Section):
+    """Forward passes over held-out data."""
+
+    every: int = Field(default=50, ge=0)
+    """Steps between validations; 0: never. Also before the first step and after the last."""
+    batches: int = Field(default=8, ge=1)
+    """Micro-batches of one validation."""
+
+
+class ControlConfig(Section):
+    """The run's gRPC control plane."""
+
+    bind: str = "127.0.0.1"
+    """Address that the service listens on."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """Port; 0 for any free one."""
+    expose: bool = False
+    """Must be true for any address but loopback."""
+
+
+class ReportConfig(Section):
+    """What the report shows."""
+
+    timeline_every: int = Field(default=20, ge=1)
+    """Steps between recorded timelines of every worker's actions."""
+    hash_every: int = Field(default=0, ge=0)
+    """Steps between hashes of the whole state in the event log; 0: at checkpoints only."""
+
+
+class Job(Section):
+    """Everything that decides what a run computes and how."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Names the run folder and the report."""
+    workload: WorkloadConfig
+    """What is trained."""
+    steps: int = Field(ge=1, le=10**9)
+    """Optimizer steps of the whole job."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seeds weights, data order and dropout."""
+    folder: str | None = None
+    """Run folder; default ``runs/<name>``. Must be reachable from every node."""
+    numerics: Numerics = Numerics.EXACT
+    """``exact`` or ``fast``."""
+    precision: Precision = Precision.FP32
+    """``fp32`` or ``bf16``."""
+    detect: Seconds = Field(default=2.0, gt=0, le=3600)
+    """How long a silent worker may stay silent, such as ``2s``; other timeouts follow from it."""
+    cluster: ClusterConfig = ClusterConfig()
+    layout: LayoutConfig = LayoutConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    validation: ValidationConfig = ValidationConfig()
+    control: ControlConfig = ControlConfig()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _workers_match(self) -> Job:
+        needed = sum(self.layout.stage_counts())
+        workers = self.cluster.workers
+        if workers == "auto" and not needed:
+            raise ValueError("give cluster.workers, or a layout with numbers: one must be known")
+        if workers != "auto" and workers < 1:
+            raise ValueError(f"cluster.workers must be at least 1, not {workers}")
+        if workers != "auto" and needed and needed != workers:
+            raise ValueError(f"the layout needs {needed} workers, cluster.workers is {workers}")
+        if self.optimizer.warmup > self.steps:
+            raise ValueError(
+                f"optimizer.warmup is {self.optimizer.warmup}, longer than {self.steps} steps"
+            )
+        return self
+
+    @property
+    def num_workers(self) -> int:
+        """Workers that the job runs on."""
+        workers = self.cluster.workers
+        return sum(self.layout.stage_counts()) if workers == "auto" else workers

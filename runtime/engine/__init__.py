@@ -1,0 +1,1 @@
+"""The engine of a worker: interprets Programs over a Channel, exactly."""

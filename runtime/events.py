@@ -1,0 +1,211 @@
+"""Typed records of what happened in a run; the JSONL log of them is the one source of truth.
+
+Progress, report, metrics and trace are all made from this log and from nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A record. ``time_s`` is seconds since the epoch on the machine that saw it."""
+
+    kind: ClassVar[str] = ""
+    time_s: float
+
+    def to_json(self) -> str:
+        """One line of JSON with ``kind`` first."""
+        return json.dumps({"kind": self.kind, **asdict(self)}, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """The run begins, or goes on from ``resumed_from`` (a committed step)."""
+
+    kind: ClassVar[str] = "run_started"
+    name: str
+    steps: int
+    metric: str
+    metric_scale: float
+    job: dict[str, Any]
+    identity: dict[str, str]
+    resumed_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanChosen(Event):
+    """A generation starts: its plan, the program of each worker, what the simulator expects.
+
+    ``predicted`` holds, per worker, rows of (action, start_s, end_s) of one step.
+    """
+
+    kind: ClassVar[str] = "plan_chosen"
+    generation: int
+    plan: str
+    programs: dict[str, str]
+    predicted_step_s: float | None
+    predicted: dict[str, list[tuple[str, float, float]]]
+    predicted_peak_bytes: dict[str, int]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerJoined(Event):
+    """A worker is ready: where it lives and what it runs on."""
+
+    kind: ClassVar[str] = "worker_joined"
+    worker: int
+    node: str
+    pid: int
+    device: str
+    torch: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone(Event):
+    """Step ``step`` was committed and applied.
+
+    ``loss`` is the mean over ``count`` terms; ``auxiliary`` the mean of the layers' own losses;
+    ``norm`` the global gradient norm before clipping; ``skipped`` says that a NaN policy left
+    the update out. ``state_hash`` is over parameters and optimizer state, when taken.
+    """
+
+    kind: ClassVar[str] = "step_done"
+    step: int
+    generation: int
+    loss: float
+    auxiliary: float
+    norm: float
+    lr: float
+    count: int
+    seconds: float
+    skipped: bool = False
+    state_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validated(Event):
+    """The mean loss over the validation batches after ``step`` committed steps."""
+
+    kind: ClassVar[str] = "validated"
+    step: int
+    loss: float
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline(Event):
+    """When one worker did each action of a step: rows of (action, start_s, end_s).
+
+    Seconds since the step began on that worker; ``began_s`` is that moment's ``time_s``.
+    """
+
+    kind: ClassVar[str] = "timeline"
+    step: int
+    worker: int
+    began_s: float
+    rows: list[tuple[str, float, float]]
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointWritten(Event):
+    """The state after ``step`` committed steps is on disk and verified."""
+
+    kind: ClassVar[str] = "checkpoint_written"
+    step: int
+    path: str
+    bytes: int
+    seconds: float
+    state_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned(Event):
+    """Something the user should know; training goes on."""
+
+    kind: ClassVar[str] = "warned"
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFailed(Event):
+    """The first cause of a failure, with everything that is known about it."""
+
+    kind: ClassVar[str] = "worker_failed"
+    worker: int
+    node: str
+    rank: int
+    step: int
+    action: str
+    cause: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Showcase(Event):
+    """A text made with the trained model, such as a generated sample."""
+
+    kind: ClassVar[str] = "showcase"
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded(Event):
+    """The last record. ``outcome`` is ``finished``, ``drained`` or ``failed``."""
+
+    kind: ClassVar[str] = "run_ended"
+    outcome: str
+    step: int
+    reason: str
+    state_hash: str | None = None
+
+
+_KINDS: dict[str, type[Event]] = {
+    cls.kind: cls
+    for cls in (
+        RunStarted,
+        PlanChosen,
+        WorkerJoined,
+        StepDone,
+        Validated,
+        Timeline,
+        CheckpointWritten,
+        Warned,
+        WorkerFailed,
+        Showcase,
+        RunEnded,
+    )
+}
+
+
+def parse_event(line: str) -> Event:
+    """The event of one line; ``ValueError`` if the line is no event of this version."""
+    data = json.loads(line)
+    cls = _KINDS.get(data.pop("kind", None)) if isinstance(data, dict) else None
+    if cls is None:
+        raise ValueError(f"not an event: {line[:80]!r}")
+    names = {field.name for field in fields(cls)}
+    if set(data) - names:
+        raise ValueError(f"{cls.kind} has no {', '.join(sorted(set(data) - names))}")
+    try:
+        return cls(**data)
+    except TypeError as error:
+        raise ValueError(f"{cls.kind}: {error}") from error
+
+
+def read_events(lines: Iterable[str]) -> Iterator[Event]:
+    """Events of a log; a last line that a crash cut short is left out."""
+    held: str | None = None
+    for line in lines:
+        if held is not None:
+            yield parse_event(held)
+        held = line
+    if held is not None and held.endswith("\n"):
+        yield parse_event(held)

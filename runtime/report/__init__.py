@@ -1,0 +1,1 @@
+"""The page and the trace that tell what a run did."""

@@ -1,0 +1,27 @@
+"""Builds the C++ extension and the package; everything else is declared in pyproject.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from torch.utils.cpp_extension import BuildExtension, CppExtension
+
+HERE = Path(__file__).parent
+SOURCES = sorted(str(path.relative_to(HERE)) for path in (HERE / "csrc").glob("*.cpp"))
+
+setup(
+    package_dir={"": "src"},
+    packages=find_packages("src"),
+    package_data={"ithaca": ["py.typed", "_C.pyi"], "ithaca.runtime.control": ["control.proto"]},
+    ext_modules=[
+        CppExtension(
+            "ithaca._C",
+            SOURCES,
+            extra_compile_args=["-O3", "-DNDEBUG", "-std=c++20", "-Wall"],
+            py_limited_api=True,
+        )
+    ],
+    cmdclass={"build_ext": BuildExtension},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

@@ -1,0 +1,1 @@
+"""What can be trained: plug-ins that implement ``ithaca.runtime.workload.Workload``."""

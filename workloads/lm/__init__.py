@@ -1,0 +1,1 @@
+"""A byte-level language model: a modern decoder, dense or with a mixture of experts."""
