@@ -7,8 +7,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 from torch.utils.cpp_extension import BuildExtension, CppExtension
 
-HERE = Path(__file__).parent
-SOURCES = sorted(str(path.relative_to(HERE)) for path in (HERE / "csrc").glob("*.cpp"))
+KERNELS = Path("csrc")
 
 setup(
     package_dir={"": "src"},
@@ -17,8 +16,9 @@ setup(
     ext_modules=[
         CppExtension(
             "ithaca._C",
-            SOURCES,
-            extra_compile_args=["-O3", "-DNDEBUG", "-std=c++20", "-Wall"],
+            sorted(str(path) for path in KERNELS.glob("*.cpp")),
+            depends=sorted(str(path) for path in KERNELS.glob("*.h")),
+            extra_compile_args=["-O3", "-std=c++20", "-Wall", "-fvisibility=hidden"],
             py_limited_api=True,
         )
     ],

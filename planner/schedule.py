@@ -8,6 +8,7 @@ same for all workers, so that no two collectives wait for each other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from ithaca.planner.layer import Layer
 from ithaca.planner.plan import Pipeline, Plan, Schedule
@@ -122,7 +123,7 @@ def _reductions(plan: Plan, parts: Sequence[Part], finish: dict[int, float]) -> 
         for first in pieces(part.layers):
             brought[first][part.worker].append(part.micro_batch)
     reductions = []
-    for first, last in zip(borders, borders[1:], strict=False):
+    for first, last in pairwise(borders):
         shares = tuple(Share(w, tuple(sorted(ids))) for w, ids in sorted(brought[first].items()))
         reductions.append(Reduce(Span(first, last), shares))
 
@@ -137,7 +138,7 @@ def _tie_pairs(ties: Iterable[tuple[int, int]], num_layers: int) -> list[tuple[i
     for lower, upper in pairs:
         if not 0 <= lower < upper < num_layers:
             raise ValueError(
-                f"a tie names two different layers of 0 to {num_layers - 1}, not {lower} and {upper}"
+                f"a tie names two layers of 0 to {num_layers - 1}, not {lower} and {upper}"
             )
     if len(set(pairs)) != len(pairs):
         raise ValueError(f"a pair of layers is tied twice: {pairs}")

@@ -27,6 +27,9 @@ class Span:
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.first, self.last))
 
+    def __reversed__(self) -> Iterator[int]:
+        return iter(range(self.last - 1, self.first - 1, -1))
+
     def __len__(self) -> int:
         return self.last - self.first
 

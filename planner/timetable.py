@@ -6,10 +6,12 @@ start and messages when they are sent. What comes out is *one* linear order of a
 messages; a worker's part of it is the projection on that worker. Executed in that order nothing
 ever waits, so it cannot deadlock, not even when every SEND blocks until its RECV is reached.
 
-The rule is that of 1F1B (PipeDream-Flush, arXiv 2006.09503): backward before forward, and stage k
-of S keeps at most S - k micro-batches. With the backward split (Zero Bubble H1, arXiv 2401.10241)
-a micro-batch stays in flight until its W, so memory is that of 1F1B, and W runs only when neither
-I nor F may. GPipe (arXiv 1811.06965) has no limit and gates backwards behind all forwards.
+The rule is that of 1F1B (PipeDream-Flush, arXiv 2006.09503): forward and backward in turn as far
+as they are ready, and stage k of S has at most S - k micro-batches between F and B. With the
+backward split (Zero Bubble H1, arXiv 2401.10241) the same holds between F and I, W runs only when
+neither I nor F may, and at most S micro-batches are between F and W: no stage holds more than the
+first one holds in 1F1B. GPipe (arXiv 1811.06965) has no limit, and a worker starts its backwards
+behind all its forwards.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from ithaca.planner.layer import Layer
 from ithaca.planner.plan import Pipeline, Plan, Schedule
@@ -86,13 +89,21 @@ class Costs:
 
 @dataclass(slots=True)
 class _Lane:
-    """The state of one worker: what is ready on it, and how much it has in flight."""
+    """The state of one worker: what is ready on it, and how much it has in flight.
+
+    ``ahead`` counts micro-batches between F and B or I and is kept below ``limit``; ``held``
+    counts those between F and B or W, whose activations are in memory, and stays below ``room``.
+    ``turned`` says that the last choice was a backward, so that a forward is due.
+    """
 
     worker: int
     limit: float = 0
-    in_flight: int = 0
+    room: float = 0
+    ahead: int = 0
+    held: int = 0
     forwards_left: int = 0
     idle: bool = True
+    turned: bool = False
     gated: bool = False
     forwards: list[tuple[int, int, int, Part]] = field(default_factory=list)
     backwards: list[tuple[int, int, int, Part]] = field(default_factory=list)
@@ -100,10 +111,14 @@ class _Lane:
 
     def pick(self) -> tuple[Op, Part] | None:
         """The compute to start now, or None if nothing is both ready and allowed."""
-        if self.backwards and not (self.gated and self.forwards_left):
+        forward = bool(self.forwards) and self.ahead < self.limit and self.held < self.room
+        blocked = (self.forwards_left > 0) if self.gated else (forward and self.turned)
+        if self.backwards and not blocked:
+            self.turned = True
             part = heapq.heappop(self.backwards)[-1]
             return (Op.I if part.split else Op.B), part
-        if self.forwards and self.in_flight < self.limit:
+        if forward:
+            self.turned = False
             return Op.F, heapq.heappop(self.forwards)[-1]
         if self.weights:
             return Op.W, heapq.heappop(self.weights)[-1]
@@ -139,7 +154,8 @@ class Timetable:
             lane = self._lanes[part.worker]
             lane.forwards_left += 1
             lane.gated = schedule is Schedule.GPIPE
-            lane.limit = float("inf") if unlimited else max(lane.limit, part.stages - part.depth)
+            lane.limit = max(lane.limit, inf if unlimited else part.stages - part.depth)
+            lane.room = max(lane.room, inf if unlimited else part.stages)
         for part in parts:
             if part.below is None:
                 self._ready(Op.F, part)
@@ -179,10 +195,12 @@ class Timetable:
     def _start(self, lane: _Lane, op: Op, part: Part, now: float) -> None:
         lane.idle = False
         if op is Op.F:
-            lane.in_flight += 1
+            lane.ahead += 1
+            lane.held += 1
             lane.forwards_left -= 1
-        elif op is not Op.I:
-            lane.in_flight -= 1
+        else:
+            lane.ahead -= op is not Op.W
+            lane.held -= op is not Op.I
         self.actions[lane.worker].append(Compute(op, part.layers, part.micro_batch))
         end = now + self._costs.duration(op, part.layers)
         heapq.heappush(self._running, (end, lane.worker, op, part))

@@ -109,6 +109,9 @@ class Workload(ABC):
 
     Config: ClassVar[type[BaseModel]]
     metric: Metric = Metric()
+    fixed_shapes: bool = True
+    """Whether every micro-batch has tensors of the same shapes at each cut; if not, shapes
+    travel ahead of every tensor."""
 
     @abstractmethod
     def __init__(self, config: Any, *, seed: int, micro_batches: int) -> None:  # noqa: ANN401

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Literal
+from ipaddress import ip_address
+from re import ASCII, fullmatch
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from ithaca.runtime.config.layout import LayoutConfig
-from ithaca.runtime.config.section import Section
-from ithaca.runtime.config.units import Seconds
+from ithaca.runtime.config.layout import MAX_WORKERS, LayoutConfig
+from ithaca.runtime.config.section import BadValue, Section
+from ithaca.runtime.config.units import Seconds, format_seconds
 
 
 class Numerics(Enum):
@@ -50,7 +52,7 @@ class WorkloadConfig(Section):
 class ClusterConfig(Section):
     """Where the workers live."""
 
-    workers: int | Literal["auto"] = Field(default="auto")
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | Literal["auto"] = "auto"
     """Number of workers; ``auto``: what the layout needs."""
     address: str = "local"
     """``local`` starts an own Ray cluster; ``auto`` or ``host:port`` attaches to one."""
@@ -66,12 +68,12 @@ class OptimizerConfig(Section):
     lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """Decay of the first and second moments."""
+    """Decay of the first and second moments, each from 0 to below 1."""
     eps: float = Field(default=1e-8, gt=0, allow_inf_nan=False)
     """Added to the root of the second moment."""
     weight_decay: float = Field(default=0.1, ge=0, allow_inf_nan=False)
     """Decoupled decay, of parameters with two or more dimensions."""
-    clip: float | None = Field(default=1.0, gt=0)
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest global gradient norm; null for no clipping."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """How the rate falls from its peak after the warm-up."""
@@ -82,11 +84,12 @@ class OptimizerConfig(Section):
     on_nan: NanPolicy = NanPolicy.STOP
     """``stop`` ends the job with the cause; ``skip`` leaves the step out and counts it."""
 
-    @model_validator(mode="after")
-    def _betas_in_range(self) -> OptimizerConfig:
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must lie in [0, 1); got {list(self.betas)}")
-        return self
+    @field_validator("betas")
+    @classmethod
+    def _betas_in_range(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"must be two numbers from 0 to below 1; got {list(betas)}")
+        return betas
 
 
 class CheckpointConfig(Section):
@@ -107,6 +110,13 @@ class ValidationConfig(Section):
     """Micro-batches of one validation."""
 
 
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
 class ControlConfig(Section):
     """The run's gRPC control plane."""
 
@@ -116,6 +126,16 @@ class ControlConfig(Section):
     """Port; 0 for any free one."""
     expose: bool = False
     """Must be true for any address but loopback."""
+
+    @model_validator(mode="after")
+    def _exposed_knowingly(self) -> ControlConfig:
+        if not self.expose and not _is_loopback(self.bind):
+            raise BadValue(
+                "control.bind",
+                f"{self.bind!r} can be reached by other machines; to allow that set "
+                "control.expose: true, else use 127.0.0.1",
+            )
+        return self
 
 
 class ReportConfig(Section):
@@ -130,8 +150,8 @@ class ReportConfig(Section):
 class Job(Section):
     """Everything that decides what a run computes and how."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    """Names the run folder and the report."""
+    name: str
+    """Names the run folder and the report: letters, digits, ``.``, ``_`` and ``-``, at most 64."""
     workload: WorkloadConfig
     """What is trained."""
     steps: int = Field(ge=1, le=10**9)
@@ -144,8 +164,8 @@ class Job(Section):
     """``exact`` or ``fast``."""
     precision: Precision = Precision.FP32
     """``fp32`` or ``bf16``."""
-    detect: Seconds = Field(default=2.0, gt=0, le=3600)
-    """How long a silent worker may stay silent, such as ``2s``; other timeouts follow from it."""
+    detect: Seconds = Field(default=2.0, validate_default=False)
+    """How long a worker may be silent, ``10ms`` to ``1h``; all other timeouts follow from it."""
     cluster: ClusterConfig = ClusterConfig()
     layout: LayoutConfig = LayoutConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -154,19 +174,50 @@ class Job(Section):
     control: ControlConfig = ControlConfig()
     report: ReportConfig = ReportConfig()
 
+    @field_validator("name")
+    @classmethod
+    def _name_fits_a_folder(cls, name: str) -> str:
+        if not fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name, ASCII):
+            raise ValueError(
+                "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit; "
+                f"got {name[:80]!r}"
+            )
+        return name
+
+    @field_validator("detect")
+    @classmethod
+    def _detect_in_range(cls, detect: float) -> float:
+        if not 0.01 <= detect <= 3600:
+            raise ValueError(f"must be a duration from 10ms to 1h; got {format_seconds(detect)}")
+        return detect
+
+    @field_validator("folder")
+    @classmethod
+    def _folder_is_a_path(cls, folder: str | None) -> str | None:
+        if folder is not None and (not folder.strip() or "\0" in folder):
+            raise ValueError(f"must be the path of a folder, or null; got {folder!r}")
+        return folder
+
     @model_validator(mode="after")
     def _workers_match(self) -> Job:
         needed = sum(self.layout.stage_counts())
         workers = self.cluster.workers
         if workers == "auto" and not needed:
-            raise ValueError("give cluster.workers, or a layout with numbers: one must be known")
-        if workers != "auto" and workers < 1:
-            raise ValueError(f"cluster.workers must be at least 1, not {workers}")
+            raise BadValue(
+                "cluster.workers",
+                "is auto and so is the layout, so the number of workers is unknown; give "
+                "cluster.workers a number, or give layout.pipelines and layout.stages",
+            )
         if workers != "auto" and needed and needed != workers:
-            raise ValueError(f"the layout needs {needed} workers, cluster.workers is {workers}")
+            raise BadValue(
+                "cluster.workers",
+                f"is {workers}, but the layout has {needed} stages in all, one worker each; "
+                f"write {needed} or auto, or change the layout",
+            )
         if self.optimizer.warmup > self.steps:
-            raise ValueError(
-                f"optimizer.warmup is {self.optimizer.warmup}, longer than {self.steps} steps"
+            raise BadValue(
+                "optimizer.warmup",
+                f"is {self.optimizer.warmup}, longer than the whole job of {self.steps} steps",
             )
         return self
 

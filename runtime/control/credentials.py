@@ -78,7 +78,7 @@ class Credentials:
             raise _absent(f"{path} cannot be read: {error.strerror}") from None
         try:
             return cls._parse(text)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _absent(f"{path} is damaged ({error}); remove it if no run is going") from None
 
     @classmethod

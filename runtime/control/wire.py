@@ -19,6 +19,8 @@ MAX_MESSAGE_BYTES = 4 << 20
 """A larger message is refused by both sides."""
 MAX_RECORD_BYTES = 1 << 20
 """The longest event that a beat or a chunk carries, in UTF-8."""
+GENERATION_KEY = "ithaca-generation"
+"""Trailing metadata of a refused beat: the run's generation."""
 MAX_TEXT = 4096
 """The longest name of an action or an incarnation, in characters."""
 

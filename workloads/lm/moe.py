@@ -23,33 +23,50 @@ class _Dispatch(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, places: Tensor, order: Tensor, k: int) -> Tensor:
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        tokens: Tensor,
+        places: Tensor,
+        order: Tensor,
+        k: int,
+    ) -> Tensor:
         """tokens [n, dim]; order [n*k] sorts the choices by expert; places is its inverse."""
         ctx.save_for_backward(places)
         ctx.k = k
         return tokens[order // k]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        grad: Tensor,
+    ) -> tuple[Tensor, None, None, None]:
         """[n*k, dim] by expert to [n, dim] by token."""
         (places,) = ctx.saved_tensors
-        return grads[0][places].unflatten(0, (-1, ctx.k)).sum(1), None, None, None
+        return grad[places].view(len(places) // ctx.k, ctx.k, -1).sum(1), None, None, None
 
 
 class _Collect(torch.autograd.Function):
     """Brings rows sorted by expert back into the order of the tokens; a permutation."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, places: Tensor, order: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        rows: Tensor,
+        places: Tensor,
+        order: Tensor,
+    ) -> Tensor:
         """rows [n*k, dim] by expert to [n*k, dim] by token and choice."""
         ctx.save_for_backward(order)
         return rows[places]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        grad: Tensor,
+    ) -> tuple[Tensor, None, None]:
         """The inverse permutation."""
         (order,) = ctx.saved_tensors
-        return grads[0][order], None, None
+        return grad[order], None, None
 
 
 class MixtureOfExperts(nn.Module):
@@ -91,12 +108,12 @@ class MixtureOfExperts(nn.Module):
         rows = self._experts(rows, counts.tolist())
         rows = _Collect.apply(rows, places, order)  # type: ignore[no-untyped-call]
         weights = scores.softmax(-1).unsqueeze(-1)
-        mixed = (rows.unflatten(0, (-1, self.top_k)) * weights).sum(1)
+        mixed = (rows.view(*chosen.shape, -1) * weights).sum(1)
         return mixed.to(x.dtype).view_as(x), self._loss(logits, counts)
 
     def _experts(self, rows: Tensor, counts: list[int]) -> Tensor:
         """Each expert's rows through that expert; ``rows`` [n*k, dim] are sorted by expert."""
-        parts = rows.split(counts)
+        parts = torch.split(rows, counts)
         busy = zip(self.experts, parts, counts, strict=True)
         return torch.cat([expert(part) for expert, part, count in busy if count])
 

@@ -1,0 +1,23 @@
+// A fast 128-bit hash of bytes, to tell apart states that should be equal. Not for adversaries.
+//
+// Knows neither Python nor torch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ithaca {
+
+// The two halves of a hash, the low one first.
+struct Hash128 {
+  std::uint64_t low;
+  std::uint64_t high;
+
+  friend bool operator==(const Hash128&, const Hash128&) = default;
+};
+
+// The hash of the `size` bytes at `data` (any alignment; may be null when `size` is 0) under `seed`.
+// A pure function of size, bytes and seed: the same on every machine, compiler and thread.
+Hash128 hash128(const void* data, std::size_t size, std::uint64_t seed) noexcept;
+
+}  // namespace ithaca

@@ -1,0 +1,1 @@
+"""Checkpoints: one safetensors file per layer, a manifest with hashes written last."""

@@ -1,0 +1,77 @@
+"""``ithaca drain RUN_FOLDER``: lets a run finish its step, write a checkpoint and stop."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ithaca.runtime.cli.status import add_timeout, seconds
+from ithaca.runtime.control.client import ControlClient, connect
+from ithaca.runtime.control.credentials import Credentials
+from ithaca.runtime.control.trouble import ControlError, Trouble
+
+_WAIT_S = 600.0
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "drain",
+        help="let a run finish its step, write a checkpoint and stop",
+        description="Let the run in RUN_FOLDER finish its step, write a checkpoint and stop.",
+    )
+    parser.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
+    parser.add_argument(
+        "--wait",
+        nargs="?",
+        type=seconds,
+        const=_WAIT_S,
+        metavar="SECONDS",
+        help=f"wait until the run has ended, at most so long ({_WAIT_S:g} if not given)",
+    )
+    add_timeout(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Asks for the drain; exit code 2 with one message when there is no such run.
+
+    With ``--wait``: exit code 1 when the run has not ended in time, or its controller died.
+    """
+    try:
+        with connect(args.run_folder, args.timeout) as client:
+            started = client.drain()
+            print("the run will stop after this step" if started else "the run is stopping already")
+            sys.stdout.flush()
+            return 0 if args.wait is None else _wait(client, args.run_folder, args.wait)
+    except ControlError as error:
+        print(f"ithaca drain: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _wait(client: ControlClient, run_folder: Path, limit_s: float) -> int:
+    """Reads events until there are no more; they are in the log, so none is printed here."""
+    try:
+        for _ in client.events(first=-1, limit_s=limit_s):
+            pass
+    except ControlError as error:
+        # Between the end of the run and ours the server may close before we saw the last chunk;
+        # a controller that ended in order has taken its file away first.
+        gone = error.trouble is Trouble.UNREACHABLE
+        if not (gone and _removed(run_folder)):
+            what = "the run's controller went away without ending the run" if gone else str(error)
+            print(f"ithaca drain: {what}", file=sys.stderr)
+            return 1
+    print("the run has ended")
+    return 0
+
+
+def _removed(run_folder: Path) -> bool:
+    try:
+        Credentials.read(run_folder)
+    except ControlError:
+        return True
+    return False

@@ -1,0 +1,164 @@
+"""Forward and backward of one layer on one micro-batch, between two cuts.
+
+At every layer boundary activations and gradients are detached, contiguous, and start an aligned
+allocation of their own, whether or not a worker boundary lies there. So one micro-batch's
+computation is the same wherever the cuts between workers fall (I4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.pipelining._backward import stage_backward_input, stage_backward_weight
+
+from ithaca.runtime.workload import Value, like, tensors
+
+
+def cut(tensor: Tensor) -> Tensor:
+    """``tensor`` without history, contiguous, at the start of its own storage."""
+    tensor = tensor.detach()
+    whole = tensor.storage_offset() == 0 and tensor.is_contiguous()
+    if whole and tensor.untyped_storage().nbytes() == tensor.nbytes:
+        return tensor
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def cut_value(value: Value) -> Value:
+    """:func:`cut` of every tensor."""
+    return like(value, [cut(tensor) for tensor in tensors(value)])
+
+
+def leaves(value: Value) -> Value:
+    """Inputs of a layer: detached, and asking for gradients where they are floating."""
+    return like(
+        value,
+        [t.detach().requires_grad_(t.is_floating_point()) for t in tensors(value)],
+    )
+
+
+@dataclass(slots=True)
+class Trace:
+    """What a forward left for its backward.
+
+    Attributes:
+        inputs: the layer's input leaves.
+        roots: tensors that the gradient starts from: outputs, or the loss, and the layer's own
+            loss behind them.
+        own_weight: gradient of the layer's own loss; None if it has none.
+        deferred: between I and W, what W starts from.
+        finished: ``deferred`` holds the weight gradients themselves, from a fused backward.
+    """
+
+    inputs: tuple[Tensor, ...]
+    roots: list[Tensor]
+    own_weight: float | None = None
+    deferred: Any = None
+    finished: bool = False
+
+    def seeds(self, gradients: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Roots that have a history, and the gradient of each."""
+        given = list(gradients)
+        if self.own_weight is not None:
+            given.append(torch.full_like(self.roots[-1], self.own_weight))
+        pairs = [
+            (root, gradient)
+            for root, gradient in zip(self.roots, given, strict=True)
+            if root.requires_grad
+        ]
+        return [root for root, _ in pairs], [gradient for _, gradient in pairs]
+
+
+def backward(
+    trace: Trace, gradients: Sequence[Tensor], weights: Sequence[Tensor], keep: bool = False
+) -> tuple[list[Tensor], list[Tensor]]:
+    """B: gradients of the inputs that ask for them, and of ``weights``; zero where unused.
+
+    ``keep`` leaves the history in place for another pass.
+    """
+    wanted = [tensor for tensor in trace.inputs if tensor.requires_grad]
+    roots, seeds = trace.seeds(gradients)
+    found = _grad(roots, [*wanted, *weights], seeds, keep)
+    return [cut(g) for g in found[: len(wanted)]], found[len(wanted) :]
+
+
+def backward_input(
+    trace: Trace, gradients: Sequence[Tensor], weights: Sequence[Tensor]
+) -> list[Tensor]:
+    """I: gradients of the inputs; what W needs stays in ``trace.deferred``.
+
+    The method is Zero Bubble's (arXiv 2401.10241): the pass stops where paths to weights leave
+    the paths to inputs, and keeps the gradients that arrived there.
+    """
+    wanted = [tensor for tensor in trace.inputs if tensor.requires_grad]
+    roots, seeds = trace.seeds(gradients)
+    if not wanted:
+        trace.deferred = (roots, seeds)
+        return []
+    found, groups = stage_backward_input(roots, seeds, wanted, iter(weights))
+    trace.deferred = groups
+    for tensor in wanted:
+        tensor.grad = None
+    return [
+        cut(torch.zeros_like(tensor) if gradient is None else gradient)
+        for tensor, gradient in zip(wanted, found, strict=True)
+    ]
+
+
+def backward_weight(trace: Trace, weights: Sequence[Tensor]) -> list[Tensor]:
+    """W: gradients of ``weights`` from where I stopped; zero where unused."""
+    if isinstance(trace.deferred, tuple):
+        roots, seeds = trace.deferred
+        return _grad(roots, list(weights), seeds)
+    groups = [group for group in trace.deferred if "grads" in group]
+    found = stage_backward_weight(iter(weights), groups)
+    for weight in weights:
+        weight.grad = None
+    return [
+        torch.zeros_like(weight) if gradient is None else gradient
+        for weight, gradient in zip(weights, found, strict=True)
+    ]
+
+
+def try_split(
+    trace: Trace, gradients: Sequence[Tensor], weights: Sequence[Tensor]
+) -> tuple[bool, list[Tensor]]:
+    """I of a layer that was never split before, checked against B on the same trace.
+
+    Whether I and W give the bits of B, and the input gradients. Afterwards ``trace`` is finished:
+    its weight gradients are in ``deferred``.
+    """
+    fused_inputs, fused_weights = backward(trace, gradients, weights, keep=True)
+    trace.deferred, trace.finished = fused_weights, True
+    probe = Trace(trace.inputs, list(trace.roots), trace.own_weight)
+    try:
+        inputs = backward_input(probe, gradients, weights)
+        found = backward_weight(probe, weights)
+    except RuntimeError:
+        # A layer whose graph cannot be cut (custom functions, in-place views) keeps B.
+        return False, fused_inputs
+    pairs = zip([*fused_inputs, *fused_weights], [*inputs, *found], strict=True)
+    return all(torch.equal(one, other) for one, other in pairs), fused_inputs
+
+
+def _grad(
+    roots: Sequence[Tensor],
+    wanted: Sequence[Tensor],
+    seeds: Sequence[Tensor],
+    keep: bool = False,
+) -> list[Tensor]:
+    if not roots or not wanted:
+        return [torch.zeros_like(tensor) for tensor in wanted]
+    return list(
+        torch.autograd.grad(
+            list(roots),
+            list(wanted),
+            list(seeds),
+            retain_graph=keep,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    )

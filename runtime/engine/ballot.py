@@ -1,0 +1,162 @@
+"""The commit: what every worker tells every other before anything is stepped.
+
+A ballot carries a vote, the losses that its worker computed and the gradient norms of the layers
+that it holds. From the same ballots every worker computes the same tally: loss and norm are sums
+in micro-batch and layer order, whoever brought the terms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+_HEAD = 3  # vote, drain, step
+
+
+class ReplicasDiffer(RuntimeError):
+    """Two workers hold different gradients of the same layer: memory or wire was corrupted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a step's ballots say together; identical on every worker.
+
+    Attributes:
+        committed: everybody voted yes.
+        drain: somebody was asked to stop after this step.
+        count: terms of the loss over the whole step.
+        loss: mean over the terms.
+        auxiliary: mean of the layers' own losses, weighted with the terms.
+        norm: global norm of the gradient of the mean loss, before clipping.
+        finite: neither losses nor gradients hold a NaN or an infinity.
+        culprit: where the first one is, in words; empty if finite.
+    """
+
+    committed: bool
+    drain: bool
+    count: int
+    loss: float
+    auxiliary: float
+    norm: float
+    finite: bool
+    culprit: str
+
+
+@dataclass(slots=True)
+class Ballot:
+    """One worker's part of a step, collected while its Program runs.
+
+    Attributes:
+        num_layers: of the workload.
+        num_micro_batches: of the step.
+        step: that is voted on; ballots of different steps do not mix.
+        vote: whether this worker's gradients are complete.
+        drain: whether this worker was asked to stop.
+        losses: micro-batch -> (sum of the loss, terms).
+        auxiliaries: (layer, micro-batch) -> (the layer's own loss, terms).
+        squares: layer -> sum of squares of its reduced gradient.
+    """
+
+    num_layers: int
+    num_micro_batches: int
+    step: int
+    vote: bool = True
+    drain: bool = False
+    losses: dict[int, tuple[float, int]] = field(default_factory=dict)
+    auxiliaries: dict[tuple[int, int], tuple[float, int]] = field(default_factory=dict)
+    squares: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Numbers in the packed form."""
+        pairs = self.num_micro_batches * (1 + self.num_layers)
+        return _HEAD + 2 * self.num_layers + 3 * pairs
+
+    def pack(self) -> Floats:
+        """The ballot as float64: a head, then (present, values...) for every possible entry."""
+        packed = np.zeros(self.size)
+        packed[:_HEAD] = self.vote, self.drain, self.step
+        squares, losses, auxiliaries = self._views(packed)
+        for layer, square in self.squares.items():
+            squares[layer] = 1.0, square
+        for micro_batch, (value, count) in self.losses.items():
+            losses[micro_batch] = 1.0, value, count
+        for (layer, micro_batch), (value, count) in self.auxiliaries.items():
+            auxiliaries[layer, micro_batch] = 1.0, value, count
+        return packed
+
+    def _views(self, packed: Floats) -> tuple[Floats, Floats, Floats]:
+        layers, micro_batches = self.num_layers, self.num_micro_batches
+        a = _HEAD + 2 * layers
+        b = a + 3 * micro_batches
+        return (
+            packed[_HEAD:a].reshape(layers, 2),
+            packed[a:b].reshape(micro_batches, 3),
+            packed[b:].reshape(layers, micro_batches, 3),
+        )
+
+    def tally(self, packed: Iterable[Floats]) -> Tally:
+        """The result of everybody's packed ballots, this worker's included, in any order.
+
+        Raises:
+            ReplicasDiffer: two holders of a layer report different sums of squares.
+            ValueError: ballots of another step, or a loss that nobody brought.
+        """
+        merged = np.zeros(self.size)
+        squares, losses, auxiliaries = self._views(merged)
+        committed, drain = True, False
+        for ballot in packed:
+            if int(ballot[2]) != self.step:
+                raise ValueError(f"a ballot of step {int(ballot[2])} came in step {self.step}")
+            committed &= bool(ballot[0])
+            drain |= bool(ballot[1])
+            theirs = self._views(ballot)
+            _merge_replicas(squares, theirs[0])
+            for ours, other in zip((losses, auxiliaries), theirs[1:], strict=True):
+                present = other[..., 0] > 0
+                ours[present] = other[present]
+        return self._result(committed, drain, squares, losses, auxiliaries)
+
+    def _result(
+        self, committed: bool, drain: bool, squares: Floats, losses: Floats, auxiliaries: Floats
+    ) -> Tally:
+        if not losses[:, 0].all():
+            missing = np.flatnonzero(losses[:, 0] == 0).tolist()
+            raise ValueError(f"nobody computed the loss of micro-batches {missing}")
+        count = int(sum(losses[:, 2].tolist()))
+        loss = sum(losses[:, 1].tolist()) / count
+        rows = auxiliaries.reshape(-1, 3).tolist() if auxiliaries[..., 0].any() else []
+        auxiliary = sum(value * terms for _, value, terms in rows) / count
+        norm = math.sqrt(sum(squares[:, 1].tolist())) / count if count else 0.0
+        culprit = _first_not_finite(squares, losses, auxiliaries)
+        return Tally(committed, drain, count, loss, auxiliary, norm, not culprit, culprit)
+
+
+def _merge_replicas(ours: Floats, theirs: Floats) -> None:
+    present = theirs[:, 0] > 0
+    both = present & (ours[:, 0] > 0)
+    same = ours[:, 1].view(np.int64) == theirs[:, 1].view(np.int64)
+    if (both & ~same).any():
+        layer = int(np.flatnonzero(both & ~same)[0])
+        raise ReplicasDiffer(
+            f"the replicas of layer {layer} hold different gradients "
+            f"(sums of squares {ours[layer, 1]!r} and {theirs[layer, 1]!r})"
+        )
+    ours[present] = theirs[present]
+
+
+def _first_not_finite(squares: Floats, losses: Floats, auxiliaries: Floats) -> str:
+    bad = np.flatnonzero(~np.isfinite(losses[:, 1]))
+    if bad.size:
+        return f"the loss of micro-batch {bad[0]} is {losses[bad[0], 1]}"
+    for layer, micro_batch in np.argwhere(~np.isfinite(auxiliaries[..., 1])):
+        return f"the own loss of layer {layer} in micro-batch {micro_batch} is not finite"
+    bad = np.flatnonzero(~np.isfinite(squares[:, 1]))
+    if bad.size:
+        return f"the gradient of layer {bad[0]} is not finite"
+    return ""

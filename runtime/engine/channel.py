@@ -1,0 +1,34 @@
+"""What the engine sends and receives through."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from ithaca.runtime.engine.steps import Pending
+
+
+class Channel(Protocol):
+    """Point-to-point messages between the workers of one generation.
+
+    A message is matched by (sender, receiver, tag); two messages with the same tag between the
+    same two workers arrive in the order in which they were sent. A send completes only when it is
+    received, so nothing waits for one before the commit. A channel belongs to one generation:
+    no message of another generation can be received through it.
+    """
+
+    worker: int
+    workers: tuple[int, ...]
+
+    def send(self, peer: int, tag: int, content: Tensor) -> None:
+        """Start to send; ``content`` must not change before :meth:`settle`."""
+
+    def receive(self, peer: int, tag: int, buffer: Tensor) -> Pending:
+        """Post a receive into ``buffer``, a contiguous tensor of the sender's size and type."""
+
+    def settle(self) -> None:
+        """Wait for all sends that were started; called when the commit says they were received."""
+
+    def all_reduce(self, workers: tuple[int, ...], content: Tensor) -> Pending:
+        """Sum ``content`` in place over ``workers``, in the library's order (``numerics: fast``)."""

@@ -1,0 +1,168 @@
+"""Carries values over cuts: one message per tensor, into receives that were posted early.
+
+A receive needs a buffer of the right shape. In the first step of a generation every activation is
+announced by a header; afterwards shapes are known, receives are posted ahead and the tensors
+travel while the receiver computes. A workload whose shapes vary announces always. A gradient has
+the shapes of the activation that went the other way, so it is never announced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ithaca.planner.program import Cargo, Transfer
+from ithaca.runtime.engine.channel import Channel
+from ithaca.runtime.engine.steps import Pending, Steps
+from ithaca.runtime.engine.tags import HEADER, Tags
+from ithaca.runtime.workload import Value, tensors
+
+_TYPES = (
+    torch.float32, torch.bfloat16, torch.float16, torch.float64,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
+_HEADER_SIZE = 128
+Key = tuple[Cargo, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Types and shapes of a value; ``single`` for one tensor that is not in a tuple."""
+
+    single: bool
+    parts: tuple[tuple[torch.dtype, tuple[int, ...]], ...]
+
+    @classmethod
+    def of(cls, value: Value) -> Form:
+        """The form of ``value``; ``ValueError`` if it cannot be announced."""
+        parts = tuple((t.dtype, tuple(t.shape)) for t in tensors(value))
+        if len(parts) > HEADER or 2 + sum(2 + len(s) for _, s in parts) > _HEADER_SIZE:
+            raise ValueError(f"at most {HEADER} tensors may cross a cut, of few dimensions each")
+        return cls(isinstance(value, Tensor), parts)
+
+    def gradient(self) -> Form:
+        """The form of the gradient: the floating parts."""
+        return Form(self.single, tuple(part for part in self.parts if part[0].is_floating_point))
+
+    def header(self) -> Tensor:
+        """Int64 words that :meth:`read` understands."""
+        words = [int(self.single), len(self.parts)]
+        for dtype, shape in self.parts:
+            words += [_TYPES.index(dtype), len(shape), *shape]
+        return torch.tensor(words + [0] * (_HEADER_SIZE - len(words)))
+
+    @classmethod
+    def read(cls, header: Tensor) -> Form:
+        """The form that :meth:`header` wrote."""
+        words = iter(header.tolist())
+        single, count = bool(next(words)), next(words)
+        parts = []
+        for _ in range(count):
+            dtype, ndim = _TYPES[next(words)], next(words)
+            parts.append((dtype, tuple(next(words) for _ in range(ndim))))
+        return cls(single, tuple(parts))
+
+    def value(self, parts: list[Tensor]) -> Value:
+        """Tensors of this form as a value."""
+        return parts[0] if self.single else tuple(parts)
+
+
+@dataclass(slots=True)
+class Parcel:
+    """A posted receive: a header still to come, or buffers that are being filled."""
+
+    peer: int
+    tag: int
+    form: Form | None
+    pending: list[Pending] = field(default_factory=list)
+
+
+class Courier:
+    """Sends and receives the values of one kind of Program in one generation."""
+
+    def __init__(
+        self, channel: Channel, tags: Tags, fixed_shapes: bool, device: torch.device
+    ) -> None:
+        self._channel = channel
+        self._tags = tags
+        self._fixed = fixed_shapes
+        self._device = device
+        self._announce = True
+        self._forms: dict[int, Form] = {}
+        self._sent: dict[tuple[int, int], Form] = {}
+        self._parcels: dict[Key, Parcel] = {}
+
+    def end_step(self) -> None:
+        """The step is over everywhere: forget its messages, remember its shapes."""
+        self._announce = not self._fixed
+        self._sent.clear()
+        self._parcels.clear()
+
+    def send(self, action: Transfer, value: Value) -> None:
+        """Start to send ``value``; ``ValueError`` if a fixed shape changed."""
+        tag = self._tags.transfer(action)
+        if action.cargo is Cargo.ACTIVATION:
+            form = Form.of(value)
+            self._sent[action.cut, action.micro_batch] = form
+            if self._announce:
+                self._channel.send(action.peer, tag + HEADER, form.header())
+            elif self._forms.get(action.cut, form) != form:
+                raise ValueError(
+                    f"the output of layer {action.cut - 1} changed from "
+                    f"{self._forms[action.cut].parts} to {form.parts}; a workload whose shapes "
+                    "vary between micro-batches sets fixed_shapes = False"
+                )
+            self._forms[action.cut] = form
+        for part, tensor in enumerate(tensors(value)):
+            self._channel.send(action.peer, tag + part, tensor)
+
+    def can_post(self, action: Transfer) -> bool:
+        """Whether the receive can be posted before anything else happens."""
+        if action.cargo is Cargo.ACTIVATION:
+            return self._announce or action.cut in self._forms
+        fixed = self._fixed and not self._announce and action.cut in self._forms
+        return fixed or (action.cut, action.micro_batch) in self._sent
+
+    def post(self, action: Transfer) -> None:
+        """Post the receive of ``action``."""
+        parcel = Parcel(action.peer, self._tags.transfer(action), None)
+        self._parcels[action.key] = parcel
+        if action.cargo is Cargo.GRADIENT:
+            sent = self._sent.get((action.cut, action.micro_batch))
+            parcel.form = (sent or self._forms[action.cut]).gradient()
+        elif not self._announce:
+            parcel.form = self._forms[action.cut]
+        if parcel.form is None:
+            header = torch.empty(_HEADER_SIZE, dtype=torch.int64)
+            tag = parcel.tag + HEADER
+            parcel.pending = [self._channel.receive(action.peer, tag, header)]
+        else:
+            parcel.pending = self._post_parts(parcel, parcel.form)
+
+    def _post_parts(self, parcel: Parcel, form: Form) -> list[Pending]:
+        return [
+            self._channel.receive(
+                parcel.peer,
+                parcel.tag + part,
+                torch.empty(shape, dtype=dtype, device=self._device),
+            )
+            for part, (dtype, shape) in enumerate(form.parts)
+        ]
+
+    def awaits(self, key: Key) -> bool:
+        """Whether a receive of ``key`` was posted and not fetched yet."""
+        return key in self._parcels
+
+    def fetch(self, key: Key) -> Steps[Value]:
+        """The value of a posted receive, when it has come."""
+        parcel = self._parcels.pop(key)
+        if parcel.form is None:
+            parcel.form = Form.read((yield parcel.pending[0]))
+            self._forms[key[1]] = parcel.form
+            parcel.pending = self._post_parts(parcel, parcel.form)
+        parts = []
+        for pending in parcel.pending:
+            parts.append((yield pending))
+        return parcel.form.value(parts)

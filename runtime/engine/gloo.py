@@ -1,0 +1,87 @@
+"""The channel between processes: torch's gloo process group, one world group per generation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from ithaca.runtime.engine.steps import Pending
+
+
+@dataclass(slots=True)
+class Receiving:
+    """A posted receive, or a running collective."""
+
+    work: Any
+    content: Tensor
+
+    def wait(self) -> Tensor:
+        """Block, without the GIL, until the content is there."""
+        self.work.wait()
+        return self.content
+
+
+class GlooChannel:
+    """Point-to-point messages over gloo.
+
+    Every key in the store and so every connection carries the generation: a worker of another
+    generation finds nobody to talk to.
+    """
+
+    def __init__(
+        self,
+        store: dist.Store,
+        generation: int,
+        worker: int,
+        workers: Sequence[int],
+        timeout_s: float,
+        hostname: str,
+    ) -> None:
+        self.worker = worker
+        self.workers = tuple(workers)
+        self._store = dist.PrefixStore(f"generation-{generation}", store)
+        self._timeout = timedelta(seconds=timeout_s)
+        self._hostname = hostname
+        self._group = self._make("world", self.workers)
+        self._groups: dict[tuple[int, ...], Any] = {}
+        self._sends: list[tuple[Any, Tensor]] = []
+
+    def _make(self, name: str, workers: tuple[int, ...]) -> Any:  # noqa: ANN401 - torch's group
+        options = dist.ProcessGroupGloo._Options()
+        options._timeout = self._timeout
+        options._devices = [dist.ProcessGroupGloo.create_device(hostname=self._hostname)]
+        store = dist.PrefixStore(name, self._store)
+        return dist.ProcessGroupGloo(store, workers.index(self.worker), len(workers), options)
+
+    def send(self, peer: int, tag: int, content: Tensor) -> None:
+        """Start to send; gloo completes it when the receive is posted."""
+        work = self._group.send([content], self.workers.index(peer), tag)
+        self._sends.append((work, content))
+
+    def receive(self, peer: int, tag: int, buffer: Tensor) -> Pending:
+        """Post a receive."""
+        return Receiving(self._group.recv([buffer], self.workers.index(peer), tag), buffer)
+
+    def settle(self) -> None:
+        """Wait for the sends of this step."""
+        for work, _ in self._sends:
+            work.wait()
+        self._sends.clear()
+
+    def all_reduce(self, workers: tuple[int, ...], content: Tensor) -> Pending:
+        """Sum over ``workers`` in gloo's own order; their group is made at the first call."""
+        if workers not in self._groups:
+            name = "+".join(map(str, workers))
+            self._groups[workers] = self._make(name, workers)
+        return Receiving(self._groups[workers].allreduce([content]), content)
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._groups.clear()
+        self._sends.clear()
+        self._group = None

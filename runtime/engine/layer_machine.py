@@ -1,0 +1,247 @@
+"""Carries out a Program's actions on real layers with autograd."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ithaca.planner.program import Cargo, Compute, Op, Program, Step
+from ithaca.runtime.engine.adamw import OptimizerSettings
+from ithaca.runtime.engine.autograd import (
+    Trace,
+    backward,
+    backward_input,
+    backward_weight,
+    cut_value,
+    leaves,
+    try_split,
+)
+from ithaca.runtime.engine.ballot import Tally
+from ithaca.runtime.engine.held import HeldLayer, Model
+from ithaca.runtime.engine.machine import Gradients, StepMachine, Wires
+from ithaca.runtime.engine.randomness import Randomness
+from ithaca.runtime.workload import (
+    Batch,
+    BatchId,
+    Split,
+    Value,
+    WithLoss,
+    Workload,
+    like,
+    tensors,
+)
+
+Meter = dict[tuple[Op, int], list[float]]
+"""Seconds of each F, B, I and W by layer."""
+
+
+class NotFinite(RuntimeError):
+    """A loss or gradient is NaN or infinite, and the job says stop."""
+
+
+@dataclass(slots=True)
+class Holdings:
+    """What a worker keeps from step to step.
+
+    Attributes:
+        workload: gives batches and the loss.
+        model: the layers' descriptions.
+        layers: those that this worker holds, by index.
+        settings: of the optimizer.
+        skip_not_finite: leave out the update of a step that is not finite, instead of stopping.
+        randomness: seeds each forward.
+        device: where the layers are.
+        dtype: what the layers compute in.
+        splits: layers whose split backward was compared with the fused one: same bits or not.
+        meter: times of single layers.
+    """
+
+    workload: Workload
+    model: Model
+    layers: Mapping[int, HeldLayer]
+    settings: OptimizerSettings
+    skip_not_finite: bool
+    randomness: Randomness
+    device: torch.device
+    dtype: torch.dtype
+    splits: dict[int, bool] = field(default_factory=dict)
+    meter: Meter = field(default_factory=dict)
+
+
+class LayerMachine(StepMachine):
+    """One worker's step on the layers that it holds."""
+
+    def __init__(
+        self, program: Program, step: int, wires: Wires, holdings: Holdings, training: bool = True
+    ) -> None:
+        super().__init__(program, step, wires, sorted(holdings.layers), training)
+        self._holdings = holdings
+        self._num_layers = program.num_layers
+        self._splits = any(isinstance(a, Compute) and a.op is Op.I for a in program)
+        self._traces: dict[tuple[int, int], Trace] = {}
+        self._batches: dict[int, Batch] = {}
+
+    def compute(self, action: Compute) -> None:
+        """F, B, I or W of a span of layers."""
+        match action.op:
+            case Op.F:
+                self._forward(action)
+            case Op.W:
+                self._weights(action)
+            case _:
+                self._backward(action)
+
+    def step(self, action: Step, tally: Tally) -> None:
+        """AdamW on every layer of the action, or the job's answer to a NaN.
+
+        Raises:
+            NotFinite: the step is not finite and the job says stop; nothing was changed.
+        """
+        holdings = self._holdings
+        if not tally.finite:
+            if holdings.skip_not_finite:
+                return
+            raise NotFinite(f"step {self.step_number}: {tally.culprit}; no weight was changed")
+        rate = holdings.settings.rate(self.step_number)
+        divisor = holdings.settings.divisor(tally.count, tally.norm)
+        for layer in action.layers:
+            holdings.layers[layer].step(self.reduced[layer], rate, divisor)
+
+    def templates(self, layer: int) -> Sequence[Tensor]:
+        """The fp32 weights."""
+        return self._holdings.layers[layer].masters
+
+    def squares(self, layer: int, gradients: Gradients) -> float:
+        """Sum of squares without repeated tied weights."""
+        return self._holdings.layers[layer].squares(gradients)
+
+    def shared(self, lower: int, upper: int) -> list[tuple[int, int]]:
+        """Positions of tied parameters, found by name on the ends that are held here."""
+        layers = self._holdings.layers
+
+        def position(layer: int, name: str) -> int:
+            return layers[layer].names.index(name) if layer in layers else -1
+
+        pairs = self._holdings.model.tied(lower, upper)
+        return [(position(lower, low), position(upper, high)) for low, high in pairs]
+
+    def batch(self, micro_batch: int) -> Batch:
+        """The micro-batch, computed here from its id."""
+        if micro_batch not in self._batches:
+            split = Split.TRAIN if self.training else Split.VALIDATION
+            which = BatchId(self.step_number, micro_batch, split)
+            self._batches[micro_batch] = self._holdings.workload.batch(which)
+        return self._batches[micro_batch]
+
+    def _forward(self, action: Compute) -> None:
+        first, last, micro_batch = action.layers.first, action.layers.last, action.micro_batch
+        if first == 0:
+            inputs = self.batch(micro_batch).inputs
+            value = like(inputs, [self._to_device(t) for t in tensors(inputs)])
+        else:
+            value = self.values[Cargo.ACTIVATION, first, micro_batch]
+        for layer in action.layers:
+            began = time.perf_counter()
+            with torch.set_grad_enabled(self.training):
+                value = self._forward_layer(layer, micro_batch, value)
+            self._note(Op.F, layer, began)
+        if last < self._num_layers:
+            self.values[Cargo.ACTIVATION, last, micro_batch] = value
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        dtype = self._holdings.dtype if tensor.is_floating_point() else tensor.dtype
+        return tensor.to(self._holdings.device, dtype)
+
+    def _forward_layer(self, layer: int, micro_batch: int, value: Value) -> Value:
+        held = self._holdings.layers[layer]
+        self._holdings.randomness.forward(self.step_number, micro_batch, layer)
+        held.module.train(self.training)
+        inputs = leaves(value) if self.training and layer > 0 else value
+        if held.needs_batch:
+            out = held.module(inputs, self.batch(micro_batch))
+        else:
+            out = held.module(inputs)
+        own = None
+        if isinstance(out, WithLoss):
+            out, own = out
+        if layer == self._num_layers - 1:
+            batch = self.batch(micro_batch)
+            roots = [self._holdings.workload.loss(out, batch)]
+            self.ballot.losses[micro_batch] = (roots[0].item(), batch.count)
+        else:
+            roots = [tensor for tensor in tensors(out) if tensor.is_floating_point()]
+        trace = Trace(tensors(inputs), [self._splittable(root) for root in roots])
+        if own is not None:
+            count = self.batch(micro_batch).count
+            trace.roots.append(self._splittable(own))
+            trace.own_weight = float(count)
+            self.ballot.auxiliaries[layer, micro_batch] = (own.item(), count)
+        if self.training:
+            self._traces[layer, micro_batch] = trace
+        return cut_value(out)
+
+    def _splittable(self, root: Tensor) -> Tensor:
+        # The split backward detaches its roots in place, which a view does not allow.
+        return root.clone() if self._splits and root._is_view() else root
+
+    def _backward(self, action: Compute) -> None:
+        first, last, micro_batch = action.layers.first, action.layers.last, action.micro_batch
+        if last < self._num_layers:
+            gradients = tensors(self.values[Cargo.GRADIENT, last, micro_batch])
+        else:
+            loss = self._traces[last - 1, micro_batch].roots[0]
+            gradients = (torch.ones_like(loss),)
+        for layer in reversed(action.layers):
+            began = time.perf_counter()
+            if action.op is Op.I:
+                gradients = self._input_gradients(layer, micro_batch, gradients)
+            else:
+                gradients = self._all_gradients(layer, micro_batch, gradients)
+            self._note(action.op, layer, began)
+        if first > 0:
+            whole = self.values[Cargo.ACTIVATION, first, micro_batch]
+            value = gradients[0] if isinstance(whole, Tensor) else gradients
+            self.values[Cargo.GRADIENT, first, micro_batch] = value
+
+    def _all_gradients(
+        self, layer: int, micro_batch: int, gradients: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        trace = self._traces.pop((layer, micro_batch))
+        inputs, weights = backward(trace, gradients, self._holdings.layers[layer].parameters)
+        self._collect(layer, micro_batch, weights)
+        return tuple(inputs)
+
+    def _input_gradients(
+        self, layer: int, micro_batch: int, gradients: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        held, trace = self._holdings.layers[layer], self._traces[layer, micro_batch]
+        splits = self._holdings.splits
+        if layer not in splits:
+            splits[layer], inputs = try_split(trace, gradients, held.parameters)
+            return tuple(inputs)
+        if splits[layer]:
+            return tuple(backward_input(trace, gradients, held.parameters))
+        inputs, trace.deferred = backward(trace, gradients, held.parameters)
+        trace.finished = True
+        return tuple(inputs)
+
+    def _weights(self, action: Compute) -> None:
+        for layer in reversed(action.layers):
+            began = time.perf_counter()
+            trace = self._traces.pop((layer, action.micro_batch))
+            weights = self._holdings.layers[layer].parameters
+            found = trace.deferred if trace.finished else backward_weight(trace, weights)
+            self._collect(layer, action.micro_batch, found)
+            self._note(Op.W, layer, began)
+
+    def _collect(self, layer: int, micro_batch: int, gradients: Sequence[Tensor]) -> None:
+        self.partials[layer].put(micro_batch, [gradient.float() for gradient in gradients])
+
+    def _note(self, op: Op, layer: int, began: float) -> None:
+        if self.training:
+            seconds = time.perf_counter() - began
+            self._holdings.meter.setdefault((op, layer), []).append(seconds)

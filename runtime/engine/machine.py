@@ -1,0 +1,196 @@
+"""The part of a worker's step that is messages: values, reductions, ties and the commit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ithaca.planner.program import Compute, Program, Reduce, Step, Tie, Transfer
+from ithaca.planner.tree import Node
+from ithaca.runtime.engine.ballot import Ballot, Tally
+from ithaca.runtime.engine.channel import Channel
+from ithaca.runtime.engine.courier import Courier, Key
+from ithaca.runtime.engine.flat import Flat
+from ithaca.runtime.engine.partials import Partials
+from ithaca.runtime.engine.reduction import exact_sum, fast_sum
+from ithaca.runtime.engine.steps import Steps
+from ithaca.runtime.engine.tags import Tags
+from ithaca.runtime.workload import Value
+
+Gradients = list[Tensor]
+"""The gradients of one layer, parameter by parameter, fp32."""
+
+
+def add_gradients(left: Gradients, right: Gradients) -> Gradients:
+    """left + right, in the memory of ``left``."""
+    if left:
+        torch._foreach_add_(left, right)
+    return left
+
+
+@dataclass(slots=True)
+class Wires:
+    """A generation's channel and the couriers for its kinds of Program."""
+
+    channel: Channel
+    exact: bool
+    fixed_shapes: bool
+    device: torch.device
+    couriers: dict[tuple[int, bool], Courier] = field(default_factory=dict)
+
+    def courier(self, tags: Tags, training: bool) -> Courier:
+        """The courier for Programs of this size; it remembers shapes from step to step."""
+        key = tags.num_micro_batches, training
+        if key not in self.couriers:
+            self.couriers[key] = Courier(self.channel, tags, self.fixed_shapes, self.device)
+        return self.couriers[key]
+
+
+class StepMachine(ABC):
+    """One worker in one step. A subclass computes; this class moves, sums and votes.
+
+    Attributes:
+        values: what lies at the cuts, kept until the step is over.
+        partials: per held layer, the sums of gradients so far.
+        reduced: per held layer, the sum over all micro-batches, once REDUCE is done.
+        ballot: this worker's part of the commit.
+    """
+
+    def __init__(
+        self, program: Program, step: int, wires: Wires, held: Sequence[int], training: bool
+    ) -> None:
+        self.tags = Tags(program.num_layers, program.num_micro_batches)
+        self.step_number = step
+        self.training = training
+        self.values: dict[Key, Value] = {}
+        self.partials: dict[int, Partials[Gradients]] = {
+            layer: Partials(program.num_micro_batches, add_gradients) for layer in held
+        }
+        self.reduced: dict[int, Gradients] = {}
+        self.ballot = Ballot(program.num_layers, program.num_micro_batches, step)
+        self._wires = wires
+        self._courier = wires.courier(self.tags, training)
+
+    @abstractmethod
+    def compute(self, action: Compute) -> None:
+        """F, B, I or W."""
+
+    @abstractmethod
+    def step(self, action: Step, tally: Tally) -> None:
+        """Change the weights with ``reduced``."""
+
+    @abstractmethod
+    def templates(self, layer: int) -> Sequence[Tensor]:
+        """Tensors with the shapes of the layer's gradients."""
+
+    @abstractmethod
+    def squares(self, layer: int, gradients: Gradients) -> float:
+        """What the layer adds to the square of the global norm."""
+
+    @abstractmethod
+    def shared(self, lower: int, upper: int) -> list[tuple[int, int]]:
+        """Positions of the shared parameters in the lower and in the upper layer."""
+
+    def send(self, action: Transfer) -> None:
+        """Start to send the value that the action names."""
+        self._courier.send(action, self.values[action.key])
+
+    def can_post(self, action: Transfer) -> bool:
+        """Whether the receive's shapes are known."""
+        return self._courier.can_post(action)
+
+    def post(self, action: Transfer) -> None:
+        """Post the receive."""
+        self._courier.post(action)
+
+    def awaits(self, key: Key) -> bool:
+        """Whether the value must still be fetched."""
+        return self._courier.awaits(key)
+
+    def fetch(self, key: Key) -> Steps[None]:
+        """Wait for the value; afterwards it is in ``values``."""
+        self.values[key] = yield from self._courier.fetch(key)
+
+    def reduce(self, action: Reduce) -> Steps[None]:
+        """Fill ``reduced`` for the action's layers."""
+        nodes = {layer: self.partials[layer].nodes() for layer in action.layers}
+        if len(action.shares) == 1:
+            for layer, sums in nodes.items():
+                self.reduced[layer] = sums[0, self.tags.num_micro_batches]
+        else:
+            yield from self._reduce_over_workers(action, nodes)
+
+    def _reduce_over_workers(
+        self, action: Reduce, nodes: Mapping[int, Mapping[Node, Gradients]]
+    ) -> Steps[None]:
+        shapes = {layer: self.templates(layer) for layer in action.layers}
+        flat = Flat.of([tensor for layer in action.layers for tensor in shapes[layer]])
+        mine = {
+            node: flat.pack([t for layer in action.layers for t in nodes[layer][node]])
+            for node in nodes[action.layers.first]
+        }
+        out = torch.empty(flat.size, device=self._wires.device)
+        if flat.size == 0:
+            pass
+        elif self._wires.exact:
+            yield from exact_sum(action, mine, flat, out, self._wires.channel, self.tags)
+        else:
+            yield from fast_sum(action, mine, out, self._wires.channel)
+        views = iter(flat.unpack(out))
+        for layer in action.layers:
+            self.reduced[layer] = [next(views) for _ in shapes[layer]]
+
+    def tie(self, action: Tie) -> Steps[None]:
+        """Replace the gradients of shared weights by lower + upper, on both ends."""
+        channel, tag = self._wires.channel, self.tags.tie(action.lower, action.upper)
+        pairs = self.shared(action.lower, action.upper)
+        ends = {
+            action.lower: (action.lower_holders, [low for low, _ in pairs]),
+            action.upper: (action.upper_holders, [high for _, high in pairs]),
+        }
+        sums: dict[int, Tensor] = {}
+        flat: Flat | None = None
+        for layer, (holders, positions) in ends.items():
+            if channel.worker in holders:
+                parts = [self.reduced[layer][position] for position in positions]
+                flat = Flat.of(parts)
+                sums[layer] = flat.pack(parts)
+        assert flat is not None, "the program ties layers that this worker does not hold"
+        for layer, (holders, _) in ends.items():
+            others = ends[action.upper if layer == action.lower else action.lower][0]
+            for turn, receiver in enumerate(w for w in others if w not in holders):
+                source = holders[turn % len(holders)]
+                if source == channel.worker:
+                    channel.send(receiver, tag, sums[layer])
+                elif receiver == channel.worker:
+                    buffer = torch.empty(flat.size, device=self._wires.device)
+                    sums[layer] = yield channel.receive(source, tag, buffer)
+        total = flat.unpack(sums[action.lower] + sums[action.upper])
+        for layer, (holders, positions) in ends.items():
+            if channel.worker in holders:
+                gradients = list(self.reduced[layer])
+                for position, gradient in zip(positions, total, strict=True):
+                    gradients[position] = gradient.clone()
+                self.reduced[layer] = gradients
+
+    def commit(self) -> Steps[Tally]:
+        """Vote, and count everybody's ballots."""
+        channel = self._wires.channel
+        for layer, gradients in self.reduced.items():
+            self.ballot.squares[layer] = self.squares(layer, gradients)
+        mine = torch.from_numpy(self.ballot.pack())
+        peers = [worker for worker in channel.workers if worker != channel.worker]
+        posted = [channel.receive(p, self.tags.ballot, torch.empty_like(mine)) for p in peers]
+        for peer in peers:
+            channel.send(peer, self.tags.ballot, mine)
+        ballots = [mine.numpy()]
+        for pending in posted:
+            ballots.append((yield pending).numpy())
+        tally = self.ballot.tally(ballots)
+        channel.settle()
+        self._courier.end_step()
+        return tally

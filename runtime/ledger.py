@@ -1,0 +1,147 @@
+"""Which sample was committed in which step: exactly once, and provable from the ids alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ithaca.runtime.checkpoint.record import Record, RecordError, check_number
+from ithaca.runtime.workload import BatchId, Workload
+
+_EXAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Steps 0 to ``committed - 1`` are in the state, each once.
+
+    Which samples they used follows from ``workload.batch`` and needs no storing.
+
+    Attributes:
+        committed: number of committed steps; the next one to commit has this number.
+        skipped: steps whose samples were used but whose update a NaN policy left out; ascending.
+        samples: samples used in all committed steps.
+    """
+
+    committed: int = 0
+    skipped: tuple[int, ...] = ()
+    samples: int = 0
+
+    def commit(self, step: int, samples: int, *, skipped: bool = False) -> Ledger:
+        """The ledger after ``step``, which used ``samples`` samples, was committed.
+
+        Raises:
+            ValueError: ``step`` is not the next one; it would be lost or counted twice.
+        """
+        if step != self.committed:
+            raise ValueError(f"step {step} cannot be committed: step {self.committed} is next")
+        more = (step,) if skipped else ()
+        return Ledger(step + 1, self.skipped + more, self.samples + samples)
+
+    def to_json(self) -> dict[str, Any]:
+        """The members that :meth:`from_record` reads."""
+        return {
+            "committed": self.committed,
+            "skipped": list(self.skipped),
+            "samples": self.samples,
+        }
+
+    @classmethod
+    def from_record(cls, record: Record) -> Ledger:
+        """The ledger that :meth:`to_json` wrote; ``RecordError`` names what is wrong."""
+        committed = record.number("committed")
+        skipped = tuple(
+            check_number(step, f"ledger.skipped[{index}]", committed - 1)
+            for index, step in enumerate(record.items("skipped"))
+        )
+        if any(step >= after for step, after in zip(skipped, skipped[1:], strict=False)):
+            raise RecordError("ledger.skipped: the steps are not ascending")
+        ledger = cls(committed, skipped, record.number("samples"))
+        record.close()
+        return ledger
+
+
+@dataclass(slots=True)
+class LedgerReport:
+    """What an audit of some steps found.
+
+    Attributes:
+        samples: samples used, repeats included.
+        epochs: epochs that were finished.
+        duplicates: uses of a sample that its epoch had used before.
+        missing: samples that a finished epoch did not use.
+        foreign: uses of an id outside 0 to epoch - 1.
+        examples: the first few of these, in words.
+    """
+
+    samples: int = 0
+    epochs: int = 0
+    duplicates: int = 0
+    missing: int = 0
+    foreign: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every sample was used exactly once per epoch."""
+        return not (self.duplicates or self.missing or self.foreign)
+
+    def _note(self, what: str) -> None:
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(what)
+
+
+def audit(
+    workload: Workload, steps: Iterable[int], micro_batches: int, epoch: int
+) -> LedgerReport:
+    """Counts the samples of ``steps`` as their committed batches used them.
+
+    Samples are taken in order of step, micro-batch and place. Each ``epoch`` of them in a row
+    must be the ids 0 to epoch - 1 in some order; so ``steps`` must begin at an epoch's start,
+    such as with step 0. The last epoch may be unfinished.
+
+    Args:
+        workload: asked for the batches; it must give sample ids.
+        steps: the committed ones, such as ``range(ledger.committed)``.
+        micro_batches: logical micro-batches of a step.
+        epoch: samples of an epoch, at least 1.
+
+    Raises:
+        ValueError: the workload gives no sample ids, or ``epoch`` is no size.
+    """
+    if epoch < 1:
+        raise ValueError(f"an epoch has at least 1 sample, not {epoch}")
+    report = LedgerReport()
+    used: dict[int, str] = {}
+    for step in steps:
+        for index in range(micro_batches):
+            samples = workload.batch(BatchId(step, index)).samples
+            where = f"step {step}, micro-batch {index}"
+            if not samples:
+                raise ValueError(f"the workload gives no sample ids in {where}: nothing to audit")
+            for sample in samples:
+                _use(report, used, sample, where, epoch)
+    return report
+
+
+def _use(
+    report: LedgerReport, used: dict[int, str], sample: int, where: str, epoch: int
+) -> None:
+    report.samples += 1
+    if not 0 <= sample < epoch:
+        report.foreign += 1
+        report._note(f"sample {sample} in {where} is not in 0 to {epoch - 1}")
+    elif sample in used:
+        report.duplicates += 1
+        report._note(f"sample {sample} in {where} was used in {used[sample]}")
+    else:
+        used[sample] = where
+    if report.samples % epoch:
+        return
+    report.epochs += 1
+    if len(used) < epoch:
+        report.missing += epoch - len(used)
+        first = next(sample for sample in range(epoch) if sample not in used)
+        report._note(f"epoch {report.epochs - 1} ended without sample {first}")
+    used.clear()

@@ -1,0 +1,222 @@
+"""The event log on disk: append-only JSONL, one event a line, written by the driver alone.
+
+A log outlives crashes (a line that was cut short is trimmed at the next start) and a full disk
+(training goes on, events wait in a bounded buffer, and what was lost is counted).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ithaca.runtime.events import (
+    CheckpointWritten,
+    Event,
+    RunEnded,
+    RunStarted,
+    Warned,
+    WorkerFailed,
+    parse_event,
+)
+
+Listener = Callable[[Event], None]
+"""Called with every event, in order, from the driver's thread."""
+
+_DURABLE = (RunStarted, CheckpointWritten, WorkerFailed, RunEnded)
+_BLOCK = 1 << 16
+
+
+class LogError(ValueError):
+    """A log that is not what an :class:`EventLog` wrote; the message names file and line."""
+
+
+class EventLog:
+    """Appends events to ``path``; call it with an event, so that it is a :data:`Listener`.
+
+    Every event is handed to the operating system before the call returns; the start and the end
+    of a run, checkpoints and failures are also synchronised to the disk.
+
+    A write that fails is no error of the run: ``warn`` is called once per outage, up to ``hold``
+    events are kept in memory, and each later event tries again. When the disk takes events
+    again, the kept ones come first; if older ones had to go, a :class:`Warned` tells how many.
+
+    Args:
+        path: the log; made if missing, and continued (its cut-short last line removed) if not.
+        warn: told, in a sentence, that an outage began.
+        hold: most events kept in memory during an outage.
+
+    Raises:
+        ValueError: ``hold`` is below 1.
+        OSError: the file cannot be opened at all.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        warn: Callable[[str], None],
+        hold: int = 4096,
+    ) -> None:
+        if hold < 1:
+            raise ValueError(f"hold must be at least 1, not {hold}")
+        self.path = Path(path)
+        self.lost = 0
+        """Events that will never be in the log, so far."""
+        self._warn = warn
+        self._held: deque[bytes] = deque(maxlen=hold)
+        self._dropped = 0
+        self._failing = False
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            self._end = _trim(self._file)
+        except OSError:
+            os.close(self._file)
+            raise
+
+    def __call__(self, event: Event) -> None:
+        """Append ``event``; ``ValueError`` if the log is closed."""
+        if self._file < 0:
+            raise ValueError(f"the log {self.path} is closed")
+        self._keep(_line(event))
+        if self._flush(event.time_s) and isinstance(event, _DURABLE):
+            self._sync()
+
+    def close(self) -> None:
+        """Write what is still held, if the disk takes it, and close the file. Idempotent."""
+        if self._file < 0:
+            return
+        while self._held and self._append(self._held[0]):
+            self._held.popleft()
+        self.lost += len(self._held)
+        self._held.clear()
+        self._sync()
+        os.close(self._file)
+        self._file = -1
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _keep(self, line: bytes) -> None:
+        if len(self._held) == self._held.maxlen:
+            self.lost += 1
+            self._dropped += 1
+        self._held.append(line)
+
+    def _flush(self, now: float) -> bool:
+        """Write the held lines; False if the disk takes no more."""
+        if self._dropped:
+            count = f"{self._dropped} event{'s' if self._dropped > 1 else ''}"
+            gap = Warned(time_s=now, message=f"{count} lost here: the disk took no more")
+            if not self._append(_line(gap)):
+                return False
+            self._dropped = 0
+        while self._held:
+            if not self._append(self._held[0]):
+                return False
+            self._held.popleft()
+        self._failing = False
+        return True
+
+    def _append(self, line: bytes) -> bool:
+        """Write one whole line, or leave the file as it was and return False."""
+        try:
+            if os.fstat(self._file).st_size > self._end:
+                os.ftruncate(self._file, self._end)
+            done = 0
+            while done < len(line):
+                done += os.write(self._file, line[done:])
+        except OSError as error:
+            self._failed(error)
+            return False
+        self._end += len(line)
+        return True
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            self._failed(error)
+
+    def _failed(self, error: OSError) -> None:
+        if not self._failing:
+            self._failing = True
+            self._warn(
+                f"cannot write the event log {self.path}: {error.strerror}; training goes on, the "
+                f"next {self._held.maxlen} events wait in memory. Free space to keep them all."
+            )
+
+
+def read(path: str | os.PathLike[str]) -> list[Event]:
+    """All events of the log; a last line that a crash cut short is left out.
+
+    Raises:
+        LogError: a line before the end is no event of this version.
+        OSError: the file cannot be read.
+    """
+    return list(_events(Path(path)))
+
+
+def _events(path: Path) -> Iterator[Event]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield _checked(parse_event(line.decode()))
+            except ValueError as error:
+                reason = _first_line(error)
+                raise LogError(f"{path}, line {number}, is no event: {reason}") from error
+
+
+def _checked(event: Event) -> Event:
+    """``event`` with every field of the declared type, rows as tuples; ``ValueError`` if not."""
+    values = {field.name: getattr(event, field.name) for field in fields(event)}
+    return _adapter(type(event)).validate_python(values)
+
+
+@cache
+def _adapter(cls: type[Event]) -> TypeAdapter[Event]:
+    return TypeAdapter(cls)
+
+
+def _first_line(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first: Any = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error).splitlines()[0]
+
+
+def _line(event: Event) -> bytes:
+    return event.to_json().encode() + b"\n"
+
+
+def _trim(file: int) -> int:
+    """Remove a last line without its end; the length that remains, in bytes."""
+    size = os.fstat(file).st_size
+    end = size
+    while end:
+        start = max(0, end - _BLOCK)
+        found = os.pread(file, end - start, start).rfind(b"\n")
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(file, end)
+    return end

@@ -1,0 +1,1 @@
+"""Script mode: an unmodified torchrun script on Ray, with the same environment contract."""

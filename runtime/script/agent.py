@@ -1,0 +1,180 @@
+"""The Ray actor of a node: makes log folders, starts the node's ranks, tells what they do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ithaca.runtime import environment
+from ithaca.runtime.cluster import interface_address
+from ithaca.runtime.script.contract import (
+    Meeting,
+    Place,
+    arguments,
+    line_prefix,
+    rank_environment,
+)
+from ithaca.runtime.script.ranks import (
+    ERROR_FILE,
+    Observation,
+    Output,
+    RankOrder,
+    RankProcesses,
+    Warden,
+)
+from ithaca.runtime.script.spec import Form, LaunchError, LaunchSpec
+from ithaca.runtime.script.streams import Stream
+
+_RUNNER = Path(__file__).with_name("run_path.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of the group: its number from 0, where it meets, the log folder of the run."""
+
+    number: int
+    meeting: Meeting
+    logs: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where its ranks' log folders lie."""
+        return self.logs / f"attempt_{self.number}"
+
+
+class Agent:
+    """Runs the ranks of one node; made into an actor whose calls run in its main thread."""
+
+    def __init__(self, spec: LaunchSpec, devices_from_ray: bool) -> None:
+        """``devices_from_ray``: the GPUs are those that Ray assigned to this actor."""
+        self._spec = spec
+        self._devices_from_ray = devices_from_ray
+        self._warden = Warden()
+        self._ranks: RankProcesses | None = None
+
+    def check(self) -> None:
+        """Whether the launch can start here.
+
+        Raises:
+            LaunchError: the working folder or the program is missing on this node.
+        """
+        host, spec = socket.gethostname(), self._spec
+        if not spec.folder.is_dir():
+            raise LaunchError(
+                f"the working folder {spec.folder} does not exist on {host}; "
+                "every node needs it, as with torchrun"
+            )
+        target = spec.folder / spec.command.target
+        if spec.command.form in (Form.SCRIPT, Form.RUN_PATH) and not target.is_file():
+            raise LaunchError(f"the script {target} does not exist on {host}; every node needs it")
+        if spec.command.form is Form.PROGRAM:
+            path = spec.environment.get("PATH")
+            program = spec.command.target
+            named = str(target) if os.sep in program else program
+            if shutil.which(named, path=path) is None:
+                raise LaunchError(f"{program!r} is no program that can be executed on {host}")
+
+    def meeting(self) -> Meeting:
+        """Where rank 0, if it is started here, is met: an address of this node and a free port."""
+        interface = self._spec.interface
+        import ray.util
+
+        address = interface_address(interface) if interface else ray.util.get_node_ip_address()
+        if self._spec.port is not None:
+            return Meeting(address, self._spec.port)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind(("", 0))
+            return Meeting(address, probe.getsockname()[1])
+
+    def start(self, places: Sequence[Place], attempt: Attempt) -> None:
+        """Starts the ranks at ``places``.
+
+        Raises:
+            LaunchError: the log folder or a process cannot be made.
+        """
+        try:
+            orders = [self._order(place, attempt) for place in places]
+            self._ranks = RankProcesses(orders, self._spec.folder, self._warden)
+        except OSError as error:
+            host = socket.gethostname()
+            raise LaunchError(f"cannot start the ranks on {host}: {error}") from error
+
+    def observe(self) -> Observation:
+        """What the ranks did since the last call; waits one monitor interval for something."""
+        assert self._ranks is not None
+        return self._ranks.observe(self._spec.monitor_interval_s)
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to every rank that runs."""
+        if self._ranks is not None:
+            self._ranks.signal(number)
+
+    def close(self) -> tuple[Output, ...]:
+        """Ends what the ranks of the attempt left behind; the last output."""
+        assert self._ranks is not None
+        outputs = self._ranks.close(self._spec.shutdown_timeout_s)
+        self._ranks = None
+        return outputs
+
+    def remove(self, logs: Path) -> None:
+        """Removes the logs of a run that nobody asked for."""
+        shutil.rmtree(logs, ignore_errors=True)
+
+    def retire(self) -> None:
+        """Ends the warden and what it knows; the last call."""
+        if self._ranks is not None:
+            self._ranks.signal(signal.SIGKILL)
+        self._warden.close()
+
+    def _order(self, place: Place, attempt: Attempt) -> RankOrder:
+        spec = self._spec
+        folder = attempt.folder / str(place.rank)
+        folder.mkdir(parents=True, exist_ok=True)
+        values = rank_environment(
+            spec, place, attempt.meeting, attempt.number, str(folder / ERROR_FILE)
+        )
+        if self._devices_from_ray:
+            devices = environment.read(environment.VISIBLE_DEVICES)
+            values |= {} if devices is None else {environment.VISIBLE_DEVICES.name: devices}
+        python = environment.read(environment.PYTHON_EXEC, spec.environment) or sys.executable
+        return RankOrder(
+            place=place,
+            command=arguments(spec.command, python, str(_RUNNER), place),
+            environment=values,
+            folder=folder,
+            shown={stream: spec.routing.shown(place.local_rank, stream) for stream in Stream},
+            prefix=line_prefix(spec, place),
+            needles={stream: spec.routing.needles(stream) for stream in Stream},
+        )
+
+
+def new_log_folder(spec: LaunchSpec) -> Path:
+    """An empty folder for the logs of a run: ``<log folder>/<run id>``, with a number if taken.
+
+    Raises:
+        LaunchError: it cannot be made.
+    """
+    try:
+        if spec.log_folder is None:
+            return Path(tempfile.mkdtemp(prefix="ithaca-launch-"))
+        spec.log_folder.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            name = spec.run_id if number == 1 else f"{spec.run_id}_{number}"
+            folder = spec.log_folder / name
+            if not folder.exists():
+                folder.mkdir()
+                return folder
+            number += 1
+    except OSError as error:
+        raise LaunchError(
+            f"--log-dir {spec.log_folder} cannot hold the logs: {error}; give a folder that can "
+            "be written"
+        ) from error
