@@ -6,14 +6,14 @@
 //     absorb:  x ^= a,  y ^= b
 //     stir:    y += fold(x * K0),  then  x += fold(y * K1)
 //
-// where the products have 128 bits and fold is the exclusive or of their halves. Stirring is a Feistel
-// network, hence invertible: two inputs of equal size that differ within one cell leave different
-// lanes behind, always and not only probably. At the end the four lanes are absorbed one by one into
-// a state that started from size and seed, with two stirs after each; that is invertible in every
-// lane too, so such inputs have different hashes. The lanes are independent of each other, which
-// keeps the multiplier busy while each waits for its own product.
+// where the products have 128 bits and fold is the exclusive or of their halves. Stirring is a
+// Feistel network, hence invertible: two inputs of equal size that differ within one cell leave
+// different lanes behind, always and not only probably. At the end the four lanes are absorbed one
+// by one into a state that started from size and seed, with two stirs after each; that is
+// invertible in every lane too, so such inputs have different hashes. The lanes do not depend on
+// each other, which keeps the multiplier busy while each waits for its own product.
 //
-// The constants are the first 64 bits of the fractional parts of the square roots of the primes.
+// The constants are the first 64 bits of the fractional parts of the square roots of primes.
 #include "hash.h"
 
 #include <array>

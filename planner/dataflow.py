@@ -135,7 +135,7 @@ class _Walker:
             raise ProgramError(f"worker {worker}: the program has no COMMIT", worker)
         for layer in self._done:
             if layer not in self.facts.reduced:
-                raise ProgramError(f"worker {worker} computes layer {layer}, no REDUCE", worker)
+                raise ProgramError(f"worker {worker} computes layer {layer}, unreduced", worker)
         for layer, index in self.facts.reduced.items():
             if layer not in self.facts.stepped:
                 raise self._refuse(index, f"layer {layer} is reduced here but has no STEP")

@@ -66,9 +66,7 @@ def _check_heads(programs: Mapping[int, Program], plan: Plan | None) -> None:
         raise ProgramError("a step has at least one layer and one micro-batch")
     for worker, program in programs.items():
         if program.worker != worker:
-            raise ProgramError(
-                f"the program of worker {program.worker} is given to {worker}", worker
-            )
+            raise ProgramError(f"worker {worker} has worker {program.worker}'s program", worker)
     if plan is not None:
         program = next(iter(programs.values()))
         if set(programs) != set(plan.workers):

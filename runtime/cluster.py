@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import ithaca
 from ithaca.runtime import environment
@@ -128,7 +128,7 @@ class Cluster:
                 resources=dict(node["Resources"]),
                 is_here=node["NodeID"] == here,
             )
-            for node in ray.nodes()
+            for node in cast(list[dict[str, Any]], ray.nodes())
             if node["Alive"]
         ]
         return tuple(sorted(machines, key=lambda m: (not m.is_here, m.address, m.id)))
@@ -209,7 +209,7 @@ def _start_own(
     cores = len(os.sched_getaffinity(0))
     stack.callback(ray.shutdown)
     with _signal_handlers_kept():
-        context = ray.init(
+        ray.init(
             address="local",
             num_cpus=cpus or min(workers, cores),
             resources={SLOT: float(workers)},
@@ -220,7 +220,7 @@ def _start_own(
             _node_ip_address=interface_address(interface) if interface else None,
             _temp_dir=str(folder),
         )
-    return str(context.address_info["gcs_address"])
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _attach(stack: ExitStack, address: str) -> str:
@@ -229,7 +229,7 @@ def _attach(stack: ExitStack, address: str) -> str:
     stack.callback(ray.shutdown)
     try:
         with _signal_handlers_kept():
-            context = ray.init(
+            ray.init(
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -241,7 +241,7 @@ def _attach(stack: ExitStack, address: str) -> str:
             "Start one with 'ray start --head' (and let this machine join it), or leave --address "
             "out for a cluster of its own."
         ) from error
-    return str(context.address_info["gcs_address"])
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _folder(stack: ExitStack) -> Path:
@@ -264,7 +264,10 @@ def _reread_settings() -> None:
 
     The mode comes first, or a thread of a connection that is just ending misses the old token.
     """
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import (  # type: ignore[attr-defined]
+        AuthenticationTokenLoader,
+        Config,
+    )
 
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()

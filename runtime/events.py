@@ -72,7 +72,7 @@ class StepDone(Event):
 
     ``loss`` is the mean over ``count`` terms; ``auxiliary`` the mean of the layers' own losses;
     ``norm`` the global gradient norm before clipping; ``skipped`` says that a NaN policy left
-    the update out. ``state_hash`` is over parameters and optimizer state, when taken.
+    the update out.
     """
 
     kind: ClassVar[str] = "step_done"
@@ -83,9 +83,9 @@ class StepDone(Event):
     norm: float
     lr: float
     count: int
+    samples: int
     seconds: float
     skipped: bool = False
-    state_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +100,34 @@ class Validated(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayersHashed(Event):
+    """A worker's hashes of the layers that it holds, after ``step`` committed steps."""
+
+    kind: ClassVar[str] = "layers_hashed"
+    step: int
+    worker: int
+    hashes: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateHashed(Event):
+    """The hash of parameters and optimizer state after ``step`` committed steps.
+
+    All holders of a layer agreed on its hash (I2).
+    """
+
+    kind: ClassVar[str] = "state_hashed"
+    step: int
+    state_hash: str
+    layers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline(Event):
     """When one worker did each action of a step: rows of (action, start_s, end_s).
 
     Seconds since the step began on that worker; ``began_s`` is that moment's ``time_s``.
+    ``peak_bytes`` is the most memory that its process has had resident so far.
     """
 
     kind: ClassVar[str] = "timeline"
@@ -175,6 +199,8 @@ _KINDS: dict[str, type[Event]] = {
         WorkerJoined,
         StepDone,
         Validated,
+        LayersHashed,
+        StateHashed,
         Timeline,
         CheckpointWritten,
         Warned,

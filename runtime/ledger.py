@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from ithaca.runtime.checkpoint.record import Record, RecordError, check_number
@@ -55,7 +56,7 @@ class Ledger:
             check_number(step, f"ledger.skipped[{index}]", committed - 1)
             for index, step in enumerate(record.items("skipped"))
         )
-        if any(step >= after for step, after in zip(skipped, skipped[1:], strict=False)):
+        if any(step >= after for step, after in pairwise(skipped)):
             raise RecordError("ledger.skipped: the steps are not ascending")
         ledger = cls(committed, skipped, record.number("samples"))
         record.close()
@@ -92,9 +93,7 @@ class LedgerReport:
             self.examples.append(what)
 
 
-def audit(
-    workload: Workload, steps: Iterable[int], micro_batches: int, epoch: int
-) -> LedgerReport:
+def audit(workload: Workload, steps: Iterable[int], micro_batches: int, epoch: int) -> LedgerReport:
     """Counts the samples of ``steps`` as their committed batches used them.
 
     Samples are taken in order of step, micro-batch and place. Each ``epoch`` of them in a row
@@ -125,9 +124,7 @@ def audit(
     return report
 
 
-def _use(
-    report: LedgerReport, used: dict[int, str], sample: int, where: str, epoch: int
-) -> None:
+def _use(report: LedgerReport, used: dict[int, str], sample: int, where: str, epoch: int) -> None:
     report.samples += 1
     if not 0 <= sample < epoch:
         report.foreign += 1

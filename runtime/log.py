@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -173,26 +172,25 @@ def read(path: str | os.PathLike[str]) -> list[Event]:
 
 
 def _events(path: Path) -> Iterator[Event]:
+    adapters: dict[type[Event], TypeAdapter[Event]] = {}
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 return
             try:
-                yield _checked(parse_event(line.decode()))
+                event = parse_event(line.decode())
+                if type(event) not in adapters:
+                    adapters[type(event)] = TypeAdapter(type(event))
+                yield _checked(event, adapters[type(event)])
             except ValueError as error:
                 reason = _first_line(error)
                 raise LogError(f"{path}, line {number}, is no event: {reason}") from error
 
 
-def _checked(event: Event) -> Event:
+def _checked(event: Event, adapter: TypeAdapter[Event]) -> Event:
     """``event`` with every field of the declared type, rows as tuples; ``ValueError`` if not."""
     values = {field.name: getattr(event, field.name) for field in fields(event)}
-    return _adapter(type(event)).validate_python(values)
-
-
-@cache
-def _adapter(cls: type[Event]) -> TypeAdapter[Event]:
-    return TypeAdapter(cls)
+    return adapter.validate_python(values)
 
 
 def _first_line(error: ValueError) -> str:

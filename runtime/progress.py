@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from statistics import median
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -199,7 +199,7 @@ class LiveProgress(Progress):
     def __init__(self, stream: TextIO, *, width: int | None = None) -> None:
         super().__init__()
         self._console = Console(
-            file=_Audience(stream), force_terminal=True, width=width, highlight=False,
+            file=cast(TextIO, _Audience(stream)), force_terminal=True, width=width, highlight=False,
             markup=False, emoji=False,
         )  # fmt: skip
         self._live: Live | None = None

@@ -59,9 +59,7 @@ class _Interruptible(Disk):
     def sync_folder(self, folder: Path) -> None:
         self._disk.sync_folder(folder)
 
-    def _until_stopped(
-        self, chunks: Iterable[bytes | memoryview]
-    ) -> Iterable[bytes | memoryview]:
+    def _until_stopped(self, chunks: Iterable[bytes | memoryview]) -> Iterable[bytes | memoryview]:
         for chunk in chunks:
             if self._stop.is_set():
                 raise _ClosedError

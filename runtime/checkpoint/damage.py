@@ -29,7 +29,10 @@ class DamagedError(Exception):
 
 
 class CheckpointFailedError(Exception):
-    """A checkpoint could not be saved. Nothing of it is left, and training can go on."""
+    """A checkpoint could not be saved; training can go on.
+
+    What is left of it is nothing, or the whole of it; never a part that could be taken for one.
+    """
 
     def __init__(self, step: int, reason: str) -> None:
         super().__init__(step, reason)

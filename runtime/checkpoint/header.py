@@ -96,10 +96,10 @@ def encode(
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
     """The bytes of a tensor on the CPU, in row-major order; not a copy if it is contiguous."""
     flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-    return memoryview(flat.numpy())
+    return memoryview(flat.numpy())  # type: ignore[arg-type]  # numpy's stubs hide the buffer
 
 
-def header_bytes(start: bytes, size: int) -> int:
+def header_bytes(start: bytes | bytearray, size: int) -> int:
     """Length of the header of a file of ``size`` bytes that begins with ``start`` (8 bytes).
 
     Raises:
@@ -113,7 +113,7 @@ def header_bytes(start: bytes, size: int) -> int:
     return length
 
 
-def decode(header: bytes, data_bytes: int) -> list[Entry]:
+def decode(header: bytes | bytearray, data_bytes: int) -> list[Entry]:
     """The tensors of a file with ``header`` and ``data_bytes`` behind it, in the file's order.
 
     Raises:

@@ -66,7 +66,9 @@ class LayerFile:
             _tensor(key, item, f"{where}.tensors.{key[:80]}")
             for key, item in sorted(record.mapping("tensors").items())
         )
-        found = cls(name, file, record.text("sha256", "[0-9a-f]{64}"), record.number("bytes"), tensors)
+        found = cls(
+            name, file, record.text("sha256", "[0-9a-f]{64}"), record.number("bytes"), tensors
+        )
         record.close()
         return found
 
@@ -95,5 +97,7 @@ def file_name(layer: str) -> str:
 def _tensor(name: str, item: object, where: str) -> TensorInfo:
     if not isinstance(item, list) or not item or not isinstance(item[0], str):
         raise RecordError(f"{where}: expected [type, size, ...]")
-    shape = tuple(check_number(size, f"{where}[{i}]", LARGEST) for i, size in enumerate(item[1:], 1))
+    shape = tuple(
+        check_number(size, f"{where}[{i}]", LARGEST) for i, size in enumerate(item[1:], 1)
+    )
     return TensorInfo(name, item[0], shape)

@@ -65,7 +65,7 @@ class Manifest:
         return config_hash(self.config)
 
     @property
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         """Length of all layers' files together."""
         return sum(layer.bytes for layer in self.layers)
 
@@ -114,7 +114,7 @@ class Manifest:
         found = hashlib.sha256(text).hexdigest()
         if data[len(text) :] != _TRAILER % found.encode():
             raise RecordError("it is cut short or changed: its sha256 does not match its text")
-        record = Record(parse_json(bytes(data)))
+        record = Record(parse_json(data))
         version = record.number("version")
         if version != _VERSION:
             raise RecordError(f"version: it has format {version}; this program reads {_VERSION}")

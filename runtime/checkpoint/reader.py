@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import ELOOP
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 
@@ -22,8 +21,8 @@ _CHUNK = 1 << 22
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """``path`` open for reading, if it is a plain file.
+def opened(path: Path) -> Iterator[int]:
+    """The descriptor of ``path``, open for reading, if it is a plain file.
 
     Links, pipes and devices are refused: a checkpoint holds none, and a pipe would block.
 
@@ -32,28 +31,26 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise DamagedError(Damage(path, "is not a plain file"))
-            yield file  # type: ignore[misc]  # unbuffered: FileIO, which reads like BinaryIO
     except FileNotFoundError:
         raise DamagedError(Damage(path, "is missing")) from None
     except OSError as error:
         problem = "is a link" if error.errno == ELOOP else f"cannot be read: {error.strerror}"
         raise DamagedError(Damage(path, problem)) from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise DamagedError(Damage(path, "is not a plain file"))
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def read_whole(path: Path, largest: int) -> bytearray:
     """The bytes of ``path``; ``DamagedError`` if there are more than ``largest``."""
-    with opened(path) as file:
-        size = os.fstat(file.fileno()).st_size
+    with opened(path) as descriptor:
+        size = os.fstat(descriptor).st_size
         if size > largest:
             raise DamagedError(Damage(path, f"has {size} bytes; at most {largest} are read"))
-        data = bytearray(size)
-        read = _fill(file, memoryview(data))
-        if read < size:
-            raise DamagedError(Damage(path, f"ended after {read} of {size} bytes while read"))
-        return data
+        return _read(path, descriptor, size)
 
 
 def check_layer(folder: Path, layer: LayerFile) -> None:
@@ -63,21 +60,17 @@ def check_layer(folder: Path, layer: LayerFile) -> None:
         DamagedError: it is missing, has another length, another hash, or other tensors.
     """
     path = folder / layer.file
-    with opened(path) as file:
-        _check_size(path, os.fstat(file.fileno()).st_size, layer)
+    with opened(path) as descriptor:
+        _check_size(path, os.fstat(descriptor).st_size, layer)
         # What was just written is still in memory; the disk's own copy is what will be resumed.
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         digest = hashlib.sha256()
-        start = _read(file, 8)
+        start = _read(path, descriptor, min(8, layer.bytes))
         digest.update(start)
-        header = b""
-        try:
-            header = _read(file, header_bytes(start, layer.bytes))
-        except RecordError as error:
-            raise DamagedError(Damage(path, str(error))) from error
+        header = _read(path, descriptor, _header_bytes(path, start, layer.bytes))
         digest.update(header)
         buffer = memoryview(bytearray(_CHUNK))
-        while read := _fill(file, buffer):
+        while read := _fill(path, descriptor, buffer):
             digest.update(buffer[:read])
     _check_hash(path, digest.hexdigest(), layer)
     _check_tensors(path, header, layer)
@@ -92,17 +85,13 @@ def read_layer(folder: Path, layer: LayerFile) -> dict[str, torch.Tensor]:
         DamagedError: as :func:`check_layer`.
     """
     path = folder / layer.file
-    with opened(path) as file:
+    with opened(path) as descriptor:
         # Before anything is allocated: a wrong file may be of any size.
-        _check_size(path, os.fstat(file.fileno()).st_size, layer)
-    data = read_whole(path, layer.bytes)
-    _check_size(path, len(data), layer)
+        _check_size(path, os.fstat(descriptor).st_size, layer)
+        data = _read(path, descriptor, layer.bytes)
     _check_hash(path, hashlib.sha256(data).hexdigest(), layer)
-    try:
-        begin = 8 + header_bytes(bytes(data[:8]), len(data))
-    except RecordError as error:
-        raise DamagedError(Damage(path, str(error))) from error
-    entries = _check_tensors(path, bytes(data[8:begin]), layer)
+    begin = 8 + _header_bytes(path, data[:8], layer.bytes)
+    entries = _check_tensors(path, data[8:begin], layer)
     return {entry.name: _tensor(data, begin, entry) for entry in entries}
 
 
@@ -127,7 +116,7 @@ def _check_hash(path: Path, sha256: str, layer: LayerFile) -> None:
         raise DamagedError(Damage(path, problem))
 
 
-def _check_tensors(path: Path, header: bytes, layer: LayerFile) -> list[Entry]:
+def _check_tensors(path: Path, header: bytearray, layer: LayerFile) -> list[Entry]:
     try:
         entries = decode(header, layer.bytes - 8 - len(header))
     except RecordError as error:
@@ -138,14 +127,27 @@ def _check_tensors(path: Path, header: bytes, layer: LayerFile) -> list[Entry]:
     return entries
 
 
-def _read(file: BinaryIO, size: int) -> bytes:
+def _header_bytes(path: Path, start: bytearray, size: int) -> int:
+    try:
+        return header_bytes(start, size)
+    except RecordError as error:
+        raise DamagedError(Damage(path, f"not a safetensors file: {error}")) from error
+
+
+def _read(path: Path, descriptor: int, size: int) -> bytearray:
     data = bytearray(size)
-    return bytes(data[: _fill(file, memoryview(data))])
+    read = _fill(path, descriptor, memoryview(data))
+    if read < size:
+        raise DamagedError(Damage(path, f"ended {size - read} bytes early while it was read"))
+    return data
 
 
-def _fill(file: BinaryIO, buffer: memoryview) -> int:
+def _fill(path: Path, descriptor: int, buffer: memoryview) -> int:
     """Reads until ``buffer`` is full or the file ends; the number of bytes read."""
     done = 0
-    while done < len(buffer) and (read := os.readv(file.fileno(), [buffer[done:]])):
-        done += read
+    try:
+        while done < len(buffer) and (read := os.readv(descriptor, [buffer[done:]])):
+            done += read
+    except OSError as error:
+        raise DamagedError(Damage(path, f"cannot be read: {error.strerror}")) from error
     return done

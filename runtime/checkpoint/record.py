@@ -94,7 +94,7 @@ def check_number(value: object, where: str, largest: int = LARGEST) -> int:
     return value
 
 
-def parse_json(text: bytes) -> object:
+def parse_json(text: bytes | bytearray) -> object:
     """The value that ``text`` holds; ``RecordError`` for anything but strict JSON in UTF-8.
 
     Refused besides broken syntax: a name that an object has twice, NaN and infinities, halves of

@@ -11,7 +11,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class CheckpointStore:
             raise ValueError(f"at least 1 checkpoint must be kept, not {keep}")
         self.root = folder / "checkpoints"
         self._keep = keep
-        self._disk = disk or Disk()
+        self.disk = disk or Disk()
         self._open: dict[int, Path] = {}
         self._damaged: set[Path] = set()
 
@@ -89,7 +89,10 @@ class CheckpointStore:
         self.abandon(step)
         partial = leftover_path(self.root, step, Leftover.PARTIAL)
         try:
-            self._disk.make_folder(partial)
+            if not self.root.is_dir():
+                self.disk.make_folder(self.root)
+                self.disk.sync_folder(self.root.parent)
+            self.disk.make_folder(partial)
         except OSError as error:
             raise CheckpointFailedError(step, f"{partial}: {error.strerror or error}") from error
         self._open[step] = partial
@@ -101,8 +104,9 @@ class CheckpointStore:
         Every layer's file is read back from the disk and compared with the manifest first.
 
         Raises:
-            CheckpointFailedError: a file is not what its writer reported, or the disk failed. The
+            CheckpointFailedError: a file is not what its writer reported, or the disk failed. A
                 half-written folder is removed; the checkpoints before are as they were.
+            ValueError: no checkpoint of this step was begun.
         """
         step = manifest.step
         partial = self._open.get(step)
@@ -111,17 +115,21 @@ class CheckpointStore:
         try:
             for layer in manifest.layers:
                 check_layer(partial, layer)
-            replace_file(partial / manifests.FILE, [manifest.to_bytes()], self._disk)
+            replace_file(partial / manifests.FILE, [manifest.to_bytes()], self.disk)
+            found = Found(partial, _read_manifest(partial))
             final = self._publish(partial, step)
-            found = Found(final, _read_manifest(final))
-            replace_file(self.root / LATEST, [f"{final.name}\n".encode()], self._disk)
         except (OSError, DamagedError) as error:
             self.abandon(step)
             raise CheckpointFailedError(step, str(error)) from error
         del self._open[step]
         self._damaged.discard(final)
+        try:
+            replace_file(self.root / LATEST, [f"{final.name}\n".encode()], self.disk)
+        except OSError as error:
+            reason = f"{final} is whole, but {LATEST} could not be moved to it: {error}"
+            raise CheckpointFailedError(step, reason) from error
         self._prune(step)
-        return found
+        return Found(final, found.manifest)
 
     def abandon(self, step: int) -> None:
         """Removes the unfinished checkpoint of ``step``, if there is one.
@@ -151,9 +159,9 @@ class CheckpointStore:
             final = self.root / step_name(leftover[0]) if leftover else None
             if leftover and leftover[1] is Leftover.REPLACED and final and not final.exists():
                 # The crash came between taking the old one away and putting the new one there.
-                self._disk.rename(path, final)
+                self.disk.rename(path, final)
             else:
-                self._disk.remove(path)
+                self.disk.remove(path)
             cleaned.append(path)
         return tuple(cleaned)
 
@@ -213,20 +221,21 @@ class CheckpointStore:
     def _publish(self, partial: Path, step: int) -> Path:
         """Gives the finished folder its final name, in place of a checkpoint of the same step."""
         final = self.root / step_name(step)
-        replaced = None
-        if os.path.lexists(final):
-            if not _unread(final):
+        replaced = leftover_path(self.root, step, Leftover.REPLACED)
+        taken = os.path.lexists(final)
+        with _exclusive(final) as free:
+            if not free:
                 raise DamagedError(Damage(final, "is being read and cannot be replaced now"))
-            replaced = leftover_path(self.root, step, Leftover.REPLACED)
-            self._disk.rename(final, replaced)
-        try:
-            self._disk.rename(partial, final)
-        except OSError:
-            if replaced is not None:
-                self._disk.rename(replaced, final)
-            raise
-        self._disk.sync_folder(self.root)
-        if replaced is not None:
+            if taken:
+                self.disk.rename(final, replaced)
+            try:
+                self.disk.rename(partial, final)
+            except OSError:
+                if taken:
+                    self.disk.rename(replaced, final)
+                raise
+        self.disk.sync_folder(self.root)
+        if taken:
             self._remove(replaced, step)
         return final
 
@@ -241,16 +250,20 @@ class CheckpointStore:
         oldest = whole[-self._keep :][0]
         for step in steps:
             path = self.root / step_name(step)
-            if step < oldest and _unread(path):
+            if step < oldest:
                 self._remove(path, step)
 
     def _remove(self, path: Path, step: int) -> None:
+        """Removes a folder, unless it is being read."""
         # Renamed first: a folder that is half deleted must not look like a checkpoint, nor may a
         # late writer find the folder it was told.
         removed = leftover_path(self.root, step, Leftover.REMOVED)
         try:
-            self._disk.rename(path, removed)
-            self._disk.remove(removed)
+            with _exclusive(path) as free:
+                if not free:
+                    return
+                self.disk.rename(path, removed)
+            self.disk.remove(removed)
         except OSError as error:
             _log.warning("cannot remove %s now (%s); the next start will", path, error)
 
@@ -280,26 +293,32 @@ def _read_manifest(folder: Path) -> Manifest:
 
 @contextmanager
 def _shared(folder: Path) -> Iterator[None]:
-    """A shared lock on the manifest, held against :func:`_unread`."""
+    """A reader's lock on the checkpoint in ``folder``, held against :func:`_exclusive`."""
     path = folder / manifests.FILE
-    with opened(path) as file:
-        fcntl.flock(file.fileno(), fcntl.LOCK_SH)
+    gone = DamagedError(Damage(folder, "is being removed or replaced by the run"))
+    with opened(path) as descriptor:
         try:
-            same = os.path.samestat(os.fstat(file.fileno()), path.stat())
-        except FileNotFoundError:
-            same = False
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            same = os.path.samestat(os.fstat(descriptor), path.stat())
+        except (BlockingIOError, FileNotFoundError):
+            raise gone from None
         if not same:
-            raise DamagedError(Damage(folder, "was removed or replaced just now"))
+            raise gone
         yield
 
 
-def _unread(folder: Path) -> bool:
-    """Whether nobody reads the checkpoint in ``folder``."""
-    try:
-        with opened(folder / manifests.FILE) as file:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except DamagedError:
-        return True  # without a manifest nobody can
-    return True
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[bool]:
+    """Whether nobody reads the checkpoint in ``folder``; if so, nobody starts to inside."""
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(opened(folder / manifests.FILE))
+        except DamagedError:
+            free = True  # without a manifest nobody can
+        else:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = True
+            except BlockingIOError:
+                free = False
+        yield free

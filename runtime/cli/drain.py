@@ -5,21 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ithaca.runtime.cli.status import add_timeout, seconds
 from ithaca.runtime.control.client import ControlClient, connect
 from ithaca.runtime.control.credentials import Credentials
 from ithaca.runtime.control.trouble import ControlError, Trouble
 
+if TYPE_CHECKING:
+    from ithaca.runtime.cli.commands import Commands
+
 _WAIT_S = 600.0
 
 
-def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
+def register(commands: Commands) -> None:
+    """Adds ``drain`` to the command line."""
     parser = commands.add_parser(
         "drain",
-        help="let a run finish its step, write a checkpoint and stop",
-        description="Let the run in RUN_FOLDER finish its step, write a checkpoint and stop.",
+        help="let a running job finish its step, checkpoint and end",
+        description="Lets the run in RUN_FOLDER finish its step, write a checkpoint and end.",
+        allow_abbrev=False,
     )
     parser.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
     parser.add_argument(
@@ -34,22 +39,18 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Asks for the drain; exit code 2 with one message when there is no such run.
+def run(arguments: argparse.Namespace) -> int:
+    """Asks for the drain; ``ControlError`` when there is no such run.
 
     With ``--wait``: exit code 1 when the run has not ended in time, or its controller died.
     """
-    try:
-        with connect(args.run_folder, args.timeout) as client:
-            started = client.drain()
-            print("the run will stop after this step" if started else "the run is stopping already")
-            sys.stdout.flush()
-            return 0 if args.wait is None else _wait(client, args.run_folder, args.wait)
-    except ControlError as error:
-        print(f"ithaca drain: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    with connect(arguments.run_folder, arguments.timeout) as client:
+        started = client.drain()
+        done = "the run will stop after this step" if started else "the run is stopping already"
+        print(done, flush=True)
+        if arguments.wait is None:
+            return 0
+        return _wait(client, arguments.run_folder, arguments.wait)
 
 
 def _wait(client: ControlClient, run_folder: Path, limit_s: float) -> int:
@@ -62,8 +63,8 @@ def _wait(client: ControlClient, run_folder: Path, limit_s: float) -> int:
         # a controller that ended in order has taken its file away first.
         gone = error.trouble is Trouble.UNREACHABLE
         if not (gone and _removed(run_folder)):
-            what = "the run's controller went away without ending the run" if gone else str(error)
-            print(f"ithaca drain: {what}", file=sys.stderr)
+            what = "the run's controller went away without ending the run" if gone else error
+            print(f"ithaca: {what}", file=sys.stderr)
             return 1
     print("the run has ended")
     return 0

@@ -5,31 +5,38 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ithaca.runtime.control.client import ControlClient, connect
-from ithaca.runtime.control.deadlines import CLIENT_S
+from ithaca.runtime.control.client import CLIENT_S, ControlClient, connect
 from ithaca.runtime.control.feed import FeedSlice
 from ithaca.runtime.control.surface import RunStatus, WorkerStatus
 from ithaca.runtime.control.trouble import ControlError, Trouble
+from ithaca.runtime.events import RunStarted, parse_event
+from ithaca.runtime.progress import progress
+from ithaca.runtime.report.wording import figure, printable, short
 
-_LAST_EVENTS = 10
+if TYPE_CHECKING:
+    from ithaca.runtime.cli.commands import Commands
 
 
-def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
+def register(commands: Commands) -> None:
+    """Adds ``status`` to the command line."""
     parser = commands.add_parser(
         "status",
-        help="show what a run is doing",
-        description="Show what the run in RUN_FOLDER is doing.",
+        help="ask a running job how it is",
+        description="Shows what the run in RUN_FOLDER is doing.",
+        allow_abbrev=False,
     )
     parser.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument(
-        "--follow", action="store_true", help="then print the run's events until it ends"
+        "--follow",
+        action="store_true",
+        help="then show the run's progress until it ends; with --json its events, one a line",
     )
     add_timeout(parser)
     parser.set_defaults(run=run)
@@ -57,30 +64,61 @@ def seconds(text: str) -> float:
     return value
 
 
-def run(args: argparse.Namespace) -> int:
-    """Prints the status; exit code 2 with one message when there is no such run."""
-    try:
-        with connect(args.run_folder, args.timeout) as client:
-            status = client.status()
-            print(json.dumps(asdict(status)) if args.json else describe(status), flush=True)
-            if args.follow:
-                _follow(client)
-    except ControlError as error:
-        print(f"ithaca status: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the status; ``ControlError`` when there is no such run."""
+    with connect(arguments.run_folder, arguments.timeout) as client:
+        status = client.status()
+        print(json.dumps(asdict(status)) if arguments.json else describe(status), flush=True)
+        if arguments.follow and arguments.json:
+            _follow(client, lambda line: print(line, flush=True))
+        elif arguments.follow:
+            _show(client, status)
     return 0
 
 
-def _follow(client: ControlClient) -> None:
-    """Prints the last events and those to come, as they are in the log: one JSON object a line."""
-    parts = client.events(first=-_LAST_EVENTS)
-    for part in _until_gone(parts):
+def _show(client: ControlClient, status: RunStatus) -> None:
+    """What the run's own terminal shows."""
+    display = progress(sys.stdout)
+    begun = False
+
+    def show(line: str) -> None:
+        nonlocal begun
+        try:
+            event = parse_event(line)
+        except ValueError:  # of another version: still worth a look
+            print(printable(line), flush=True)
+            return
+        if not (begun or isinstance(event, RunStarted)):
+            display(_beginning(status))
+        begun = True
+        display(event)
+
+    try:
+        _follow(client, show)
+    finally:
+        display.close()
+
+
+def _beginning(status: RunStatus) -> RunStarted:
+    """Stands in for a first event that is too old to be had: the loss is shown as it is."""
+    return RunStarted(
+        time_s=status.started,
+        name=status.name,
+        steps=status.steps,
+        metric="loss",
+        metric_scale=1.0,
+        job={},
+        identity={},
+    )
+
+
+def _follow(client: ControlClient, show: Callable[[str], None]) -> None:
+    """Calls ``show`` with the events there were, as far as they are kept, and those to come."""
+    for part in _until_gone(client.events()):
         if part.lost:
-            print(f"ithaca status: {part.lost} events were missed here", file=sys.stderr)
+            print(f"ithaca status: {part.lost} earlier events are not shown", file=sys.stderr)
         for line in part.lines:
-            print(line, flush=True)
+            show(line)
 
 
 def _until_gone(parts: Iterator[FeedSlice]) -> Iterator[FeedSlice]:
@@ -99,9 +137,9 @@ def describe(status: RunStatus) -> str:
     """``status`` for people: some lines of text."""
     facts = [status.name, status.state, f"step {status.step}/{status.steps}"]
     if status.loss is not None:
-        facts.append(f"loss {status.loss:.4f}")
+        facts.append(f"loss {figure(status.loss)}")
     if status.throughput is not None:
-        facts.append(f"{status.throughput:,.0f} terms/s")
+        facts.append(f"{short(status.throughput)} terms/s")
     started = datetime.fromtimestamp(status.started).isoformat(" ", "seconds")
     held = "none yet" if status.checkpoint_step is None else f"step {status.checkpoint_step}"
     lines = [
@@ -110,7 +148,7 @@ def describe(status: RunStatus) -> str:
         *(f"  {line}" for line in status.plan.splitlines()),
         *_table(status.workers),
     ]
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _table(workers: tuple[WorkerStatus, ...]) -> list[str]:

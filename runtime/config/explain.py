@@ -121,7 +121,8 @@ def _own(error: Mapping[str, Any], key: Key, scope: Scope) -> Complaint:
         key = scope.prefix + undotted(cause.key)
     text = str(cause) if cause is not None else str(error["msg"])
     name = dotted(key)
-    return Complaint(key, f"{name}: {text}" if name else text)
+    section = isinstance(error["input"], dict | BaseModel) and not isinstance(cause, BadValue)
+    return Complaint(key, f"{name}: {text}" if name else text, at_key=section)
 
 
 def _unknown(path: Key, scope: Scope) -> str:

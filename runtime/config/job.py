@@ -58,6 +58,8 @@ class ClusterConfig(Section):
     """``local`` starts an own Ray cluster; ``auto`` or ``host:port`` attaches to one."""
     threads: int = Field(default=1, ge=1, le=1024)
     """Intra-op threads of one worker; part of the job's identity, since kernels change bits."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """What every worker computes on."""
     interface: str | None = None
     """Network interface that workers talk over, such as ``eth0``; default: Ray's node address."""
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -15,12 +15,14 @@ from google.protobuf.message import Message
 from ithaca.runtime.control import control_pb2 as pb
 from ithaca.runtime.control import control_pb2_grpc, gate, wire
 from ithaca.runtime.control.credentials import Credentials
-from ithaca.runtime.control.deadlines import CLIENT_S
 from ithaca.runtime.control.feed import FeedSlice
 from ithaca.runtime.control.surface import Beat, BeatReply, Fenced, RunStatus
 from ithaca.runtime.control.trouble import ControlError, Trouble
 
 _Reply = TypeVar("_Reply")
+
+CLIENT_S = 10.0
+"""Deadline of calls from the command line, which does not know the run's ``detect``."""
 
 _OPTIONS = (
     # A proxy of the environment has no business between the parts of a run.
@@ -47,7 +49,7 @@ class ControlClient:
     Args:
         address: ``host:port``.
         token: the run's.
-        timeout_s: the deadline of each call.
+        timeout_s: the deadline of each call; a worker takes ``Timeouts.call_s``.
     """
 
     def __init__(self, address: str, token: str, timeout_s: float = CLIENT_S) -> None:
@@ -86,7 +88,10 @@ class ControlClient:
 
     def beat(self, beat: Beat) -> BeatReply:
         """Sends a heartbeat; raises :class:`Fenced` when its generation is over."""
-        return self._ask(self._stub.Beat, wire.beat_to_message(beat), wire.reply_from_message)
+        try:
+            return self._ask(self._stub.Beat, wire.beat_to_message(beat), wire.reply_from_message)
+        except Fenced as fenced:
+            raise Fenced(beat.generation, fenced.generation) from None
 
     def events(
         self, first: int = 0, follow: bool = True, limit_s: float | None = None
@@ -114,7 +119,9 @@ class ControlClient:
             if not follow:
                 return
 
-    def _window(self, first: int, follow: bool, window_s: float) -> Iterator[FeedSlice]:
+    def _window(
+        self, first: int, follow: bool, window_s: float
+    ) -> Generator[FeedSlice, None, None]:
         """One stream of ``window_s`` seconds at most; its first slice may be empty."""
         request = pb.EventsRequest(first=first, follow=follow)
         answered = False
@@ -140,11 +147,18 @@ class ControlClient:
     ) -> _Reply:
         try:
             reply = method(request, timeout=self._timeout_s, metadata=self._metadata)
-            return read(reply)
         except grpc.RpcError as error:
             raise self._trouble(error) from None
-        except ValueError as error:  # a closed channel, or a reply of another version
+        except ValueError as error:  # gRPC's word for a closed channel
             raise self._unreachable(str(error)) from None
+        try:
+            return read(reply)
+        except ValueError as error:
+            raise ControlError(
+                Trouble.BROKEN,
+                f"the answer of the run at {self._address} makes no sense here: {error}; "
+                f"is it of another version?",
+            ) from None
 
     def _unreachable(self, why: str) -> ControlError:
         return ControlError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
@@ -39,9 +38,7 @@ class Credentials:
     def write(self, run_folder: Path) -> Path:
         """Writes ``control.json``, readable by its owner alone, whole or not at all."""
         path = run_folder / FILE
-        temporary = run_folder / f".{FILE}.{os.getpid()}"
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        temporary = run_folder / f".{FILE}.{secrets.token_hex(4)}.tmp"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -62,7 +62,8 @@ class Heart:
         worker: the worker's number in the plan.
         incarnation: names this process among those that are or were this worker.
         position: what the engine writes.
-        interval_s: between beats, and between tries while the controller is away.
+        interval_s: between beats, and between tries while the controller is away
+            (``Timeouts.beat_s``).
         on_command: called when the controller's command changes to another than ``none``.
         on_fenced: called with the run's generation when a beat was refused as too old; once for
             each of the two generations. The heart goes on: the worker may get the new plan yet.

@@ -45,7 +45,8 @@ class ControlPlane:
 
         Raises:
             ValueError: another interface than loopback without ``expose``.
-            OSError: the port is taken or the file cannot be written; nothing is left then.
+            UserError: the port is taken.
+            OSError: the file cannot be written; no server is left then.
         """
         token = new_token()
         server = ControlServer(surface, token, bind=bind, port=port, expose=expose)

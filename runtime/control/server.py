@@ -17,6 +17,7 @@ from ithaca.runtime.control import control_pb2 as pb
 from ithaca.runtime.control import control_pb2_grpc, wire
 from ithaca.runtime.control.gate import TokenGate
 from ithaca.runtime.control.surface import ControlSurface, Fenced
+from ithaca.runtime.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class ControlServer:
         """Begins to serve and returns the address, ``host:port``. A server starts once.
 
         Raises:
-            OSError: the port is taken, or the interface is not there.
+            UserError: the port is taken, or the interface is not there.
         """
         assert self._pool is None, "a control server starts once"
         self._pool = ThreadPoolExecutor(
@@ -97,7 +98,7 @@ class ControlServer:
             port = 0
         if port == 0:
             self._pool.shutdown(wait=False)
-            raise OSError(
+            raise UserError(
                 f"the control plane could not listen on {wanted}: the port is taken or the "
                 f"interface is not on this machine; choose another, or port 0 for any free one"
             )

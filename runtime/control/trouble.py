@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from ithaca.runtime.errors import UserError
+
 
 class Trouble(Enum):
     """The kinds of failure a caller may want to tell apart."""
@@ -24,7 +26,7 @@ class Trouble(Enum):
     """The run failed to answer."""
 
 
-class ControlError(Exception):
+class ControlError(UserError):
     """A call to a run failed; the message says what happened and what to do next.
 
     Attributes:

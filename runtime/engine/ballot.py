@@ -30,6 +30,7 @@ class Tally:
         committed: everybody voted yes.
         drain: somebody was asked to stop after this step.
         count: terms of the loss over the whole step.
+        samples: samples in the step's micro-batches.
         loss: mean over the terms.
         auxiliary: mean of the layers' own losses, weighted with the terms.
         norm: global norm of the gradient of the mean loss, before clipping.
@@ -40,6 +41,7 @@ class Tally:
     committed: bool
     drain: bool
     count: int
+    samples: int
     loss: float
     auxiliary: float
     norm: float
@@ -57,7 +59,7 @@ class Ballot:
         step: that is voted on; ballots of different steps do not mix.
         vote: whether this worker's gradients are complete.
         drain: whether this worker was asked to stop.
-        losses: micro-batch -> (sum of the loss, terms).
+        losses: micro-batch -> (sum of the loss, terms, samples).
         auxiliaries: (layer, micro-batch) -> (the layer's own loss, terms).
         squares: layer -> sum of squares of its reduced gradient.
     """
@@ -67,15 +69,15 @@ class Ballot:
     step: int
     vote: bool = True
     drain: bool = False
-    losses: dict[int, tuple[float, int]] = field(default_factory=dict)
+    losses: dict[int, tuple[float, int, int]] = field(default_factory=dict)
     auxiliaries: dict[tuple[int, int], tuple[float, int]] = field(default_factory=dict)
     squares: dict[int, float] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """Numbers in the packed form."""
-        pairs = self.num_micro_batches * (1 + self.num_layers)
-        return _HEAD + 2 * self.num_layers + 3 * pairs
+        micro_batches, layers = self.num_micro_batches, self.num_layers
+        return _HEAD + 2 * layers + 4 * micro_batches + 3 * layers * micro_batches
 
     def pack(self) -> Floats:
         """The ballot as float64: a head, then (present, values...) for every possible entry."""
@@ -84,8 +86,8 @@ class Ballot:
         squares, losses, auxiliaries = self._views(packed)
         for layer, square in self.squares.items():
             squares[layer] = 1.0, square
-        for micro_batch, (value, count) in self.losses.items():
-            losses[micro_batch] = 1.0, value, count
+        for micro_batch, brought in self.losses.items():
+            losses[micro_batch] = 1.0, *brought
         for (layer, micro_batch), (value, count) in self.auxiliaries.items():
             auxiliaries[layer, micro_batch] = 1.0, value, count
         return packed
@@ -93,10 +95,10 @@ class Ballot:
     def _views(self, packed: Floats) -> tuple[Floats, Floats, Floats]:
         layers, micro_batches = self.num_layers, self.num_micro_batches
         a = _HEAD + 2 * layers
-        b = a + 3 * micro_batches
+        b = a + 4 * micro_batches
         return (
             packed[_HEAD:a].reshape(layers, 2),
-            packed[a:b].reshape(micro_batches, 3),
+            packed[a:b].reshape(micro_batches, 4),
             packed[b:].reshape(layers, micro_batches, 3),
         )
 
@@ -129,12 +131,14 @@ class Ballot:
             missing = np.flatnonzero(losses[:, 0] == 0).tolist()
             raise ValueError(f"nobody computed the loss of micro-batches {missing}")
         count = int(sum(losses[:, 2].tolist()))
+        samples = int(sum(losses[:, 3].tolist()))
         loss = sum(losses[:, 1].tolist()) / count
         rows = auxiliaries.reshape(-1, 3).tolist() if auxiliaries[..., 0].any() else []
         auxiliary = sum(value * terms for _, value, terms in rows) / count
         norm = math.sqrt(sum(squares[:, 1].tolist())) / count if count else 0.0
         culprit = _first_not_finite(squares, losses, auxiliaries)
-        return Tally(committed, drain, count, loss, auxiliary, norm, not culprit, culprit)
+        finite = not culprit
+        return Tally(committed, drain, count, samples, loss, auxiliary, norm, finite, culprit)
 
 
 def _merge_replicas(ours: Floats, theirs: Floats) -> None:

@@ -171,7 +171,8 @@ class LayerMachine(StepMachine):
         if layer == self._num_layers - 1:
             batch = self.batch(micro_batch)
             roots = [self._holdings.workload.loss(out, batch)]
-            self.ballot.losses[micro_batch] = (roots[0].item(), batch.count)
+            brought = (roots[0].item(), batch.count, len(batch.samples))
+            self.ballot.losses[micro_batch] = brought
         else:
             roots = [tensor for tensor in tensors(out) if tensor.is_floating_point()]
         trace = Trace(tensors(inputs), [self._splittable(root) for root in roots])

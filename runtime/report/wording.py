@@ -6,7 +6,7 @@ import math
 
 
 def duration(seconds: float) -> str:
-    """A time with two or three digits that matter: ``263 ms``, ``4.2 s``, ``3m 05s``, ``2h 07m``."""
+    """A time with the digits that matter: ``263 ms``, ``4.2 s``, ``3m 05s``, ``2h 07m``."""
     if not math.isfinite(seconds):
         return str(seconds)
     if seconds < 0:

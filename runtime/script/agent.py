@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ithaca.runtime import environment
@@ -54,8 +55,7 @@ class Agent:
 
     def __init__(self, spec: LaunchSpec, devices_from_ray: bool) -> None:
         """``devices_from_ray``: the GPUs are those that Ray assigned to this actor."""
-        self._spec = spec
-        self._devices_from_ray = devices_from_ray
+        self._spec = _with_assigned_devices(spec) if devices_from_ray else spec
         self._warden = Warden()
         self._ranks: RankProcesses | None = None
 
@@ -84,9 +84,7 @@ class Agent:
     def meeting(self) -> Meeting:
         """Where rank 0, if it is started here, is met: an address of this node and a free port."""
         interface = self._spec.interface
-        import ray.util
-
-        address = interface_address(interface) if interface else ray.util.get_node_ip_address()
+        address = interface_address(interface) if interface else _node_address()
         if self._spec.port is not None:
             return Meeting(address, self._spec.port)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -108,7 +106,8 @@ class Agent:
 
     def observe(self) -> Observation:
         """What the ranks did since the last call; waits one monitor interval for something."""
-        assert self._ranks is not None
+        if self._ranks is None:
+            return Observation((), (), done=True)
         return self._ranks.observe(self._spec.monitor_interval_s)
 
     def signal(self, number: int) -> None:
@@ -118,7 +117,8 @@ class Agent:
 
     def close(self) -> tuple[Output, ...]:
         """Ends what the ranks of the attempt left behind; the last output."""
-        assert self._ranks is not None
+        if self._ranks is None:
+            return ()
         outputs = self._ranks.close(self._spec.shutdown_timeout_s)
         self._ranks = None
         return outputs
@@ -140,9 +140,6 @@ class Agent:
         values = rank_environment(
             spec, place, attempt.meeting, attempt.number, str(folder / ERROR_FILE)
         )
-        if self._devices_from_ray:
-            devices = environment.read(environment.VISIBLE_DEVICES)
-            values |= {} if devices is None else {environment.VISIBLE_DEVICES.name: devices}
         python = environment.read(environment.PYTHON_EXEC, spec.environment) or sys.executable
         return RankOrder(
             place=place,
@@ -155,6 +152,20 @@ class Agent:
         )
 
 
+def _node_address() -> str:
+    from ray.util import get_node_ip_address
+
+    return str(get_node_ip_address())
+
+
+def _with_assigned_devices(spec: LaunchSpec) -> LaunchSpec:
+    devices = environment.read(environment.VISIBLE_DEVICES)
+    if devices is None:
+        return spec
+    values = {**spec.environment, environment.VISIBLE_DEVICES.name: devices}
+    return replace(spec, environment=values)
+
+
 def new_log_folder(spec: LaunchSpec) -> Path:
     """An empty folder for the logs of a run: ``<log folder>/<run id>``, with a number if taken.
 
@@ -165,9 +176,10 @@ def new_log_folder(spec: LaunchSpec) -> Path:
         if spec.log_folder is None:
             return Path(tempfile.mkdtemp(prefix="ithaca-launch-"))
         spec.log_folder.mkdir(parents=True, exist_ok=True)
+        first = re.sub(r"[^\w.-]", "_", spec.run_id)
         number = 1
         while True:
-            name = spec.run_id if number == 1 else f"{spec.run_id}_{number}"
+            name = first if number == 1 else f"{first}_{number}"
             folder = spec.log_folder / name
             if not folder.exists():
                 folder.mkdir()

@@ -50,7 +50,9 @@ class NodeRange:
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:
-            raise ValueError(f"the number of nodes is N or MIN:MAX with 1 <= MIN <= MAX, not {self}")
+            raise ValueError(
+                f"the number of nodes is N or MIN:MAX with 1 <= MIN <= MAX, not {self}"
+            )
 
     def __str__(self) -> str:
         return str(self.least) if self.least == self.most else f"{self.least}:{self.most}"
@@ -60,7 +62,7 @@ class NodeRange:
         """Reads ``N`` or ``MIN:MAX``; ``ValueError`` otherwise."""
         least, colon, most = text.partition(":")
         if not (least.isdecimal() and (most.isdecimal() if colon else True)):
-            raise ValueError(f"the number of nodes is N or MIN:MAX, not {text!r}")
+            raise ValueError(f"nodes are N or MIN:MAX, not {text!r}")
         return cls(int(least), int(most if colon else least))
 
 

@@ -41,6 +41,10 @@ TRACEBACK = """Traceback (most recent call last):
 RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes
 """
 Rows = list[tuple[str, float, float]]
+SECONDS = {
+    Op.F: 0.011, Op.B: 0.022, Op.I: 0.012, Op.W: 0.010, Op.SEND: 0.0002, Op.RECV: 0.00005,
+    Op.REDUCE: 0.006, Op.TIE: 0.002, Op.COMMIT: 0.001, Op.STEP: 0.004,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -173,9 +177,7 @@ class Clock:
 def timelines(
     programs: dict[int, Program], random: Random, *, spread: float, scale: float = 1.0
 ) -> dict[int, Rows]:
-    """When each worker would do what; a RECV row is the time it waits for the message."""
-    seconds = {Op.F: 0.011, Op.B: 0.022, Op.I: 0.012, Op.W: 0.010, Op.SEND: 0.0002,
-               Op.REDUCE: 0.006, Op.TIE: 0.002, Op.COMMIT: 0.001, Op.STEP: 0.004}  # fmt: skip
+    """When each worker would do what; waiting for an input is a row of its own, as in reality."""
     rows: dict[int, Rows] = {worker: [] for worker in programs}
     now = dict.fromkeys(programs, 0.0)
     place = dict.fromkeys(programs, 0)
@@ -185,28 +187,38 @@ def timelines(
         moved = False
         for worker, action in ready.items():
             began = now[worker]
-            if isinstance(action, Transfer):
-                if action.op is Op.SEND:
-                    now[worker] += seconds[Op.SEND]
-                    sent[action.peer, *action.key] = now[worker] + 0.001
-                elif (worker, *action.key) not in sent:
-                    continue
-                else:
-                    now[worker] = max(began, sent[worker, *action.key])
-            elif isinstance(action, Compute):
-                factor = scale * (1 + spread * abs(random.gauss(0, 1)))
-                now[worker] += seconds[action.op] * factor
+            op = Op(str(action).split()[0])
+            if isinstance(action, Compute):
+                needs = _needs(action, programs[worker].num_layers)
+                if needs is not None:
+                    if (worker, *needs) not in sent:
+                        continue
+                    began = max(began, sent[worker, *needs])
+                if began > now[worker]:
+                    rows[worker].append((f"WAIT {action}", now[worker], began))
+                end = began + SECONDS[op] * scale * (1 + spread * abs(random.gauss(0, 1)))
+            elif isinstance(action, Transfer):
+                end = began + SECONDS[op]
+                if op is Op.SEND:
+                    sent[action.peer, *action.key] = end + 0.001
+            elif len({str(other).split()[0] for other in ready.values()}) > 1:
+                continue
             else:
-                kind = Op(str(action).split()[0])
-                if len({str(other).split()[0] for other in ready.values()}) > 1:
-                    continue
-                joint = max(now.values()) if kind is not Op.STEP else began
-                now[worker] = joint + seconds[kind] * scale
-            rows[worker].append((str(action), began, now[worker]))
+                end = (began if op is Op.STEP else max(now.values())) + SECONDS[op] * scale
+            now[worker] = end
+            rows[worker].append((str(action), began, end))
             place[worker] += 1
             moved = True
         assert moved, "the programs do not fit together"
     return rows
+
+
+def _needs(action: Compute, num_layers: int) -> tuple[Cargo, int, int] | None:
+    if action.op is Op.F and action.layers.first > 0:
+        return Cargo.ACTIVATION, action.layers.first, action.micro_batch
+    if action.op in (Op.B, Op.I) and action.layers.last < num_layers:
+        return Cargo.GRADIENT, action.layers.last, action.micro_batch
+    return None
 
 
 def _hash(step: int) -> str:

@@ -8,14 +8,10 @@ WORD = 2**64
 BLOCK, CELL = 64, 16
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 ROOTS = tuple(isqrt(prime << 128) % WORD for prime in PRIMES)
-STIR, START = ROOTS[:4], ROOTS[4:]
+FIRST, SECOND = ROOTS[1], ROOTS[3]
+START = ROOTS[4:]
 
 State = tuple[int, int]
-
-
-def rotate(word: int, by: int) -> int:
-    """The 64-bit ``word`` rotated left."""
-    return (word << by | word >> 64 - by) % WORD
 
 
 def fold(a: int, b: int) -> int:
@@ -26,16 +22,16 @@ def fold(a: int, b: int) -> int:
 def stir(state: State) -> State:
     """Two Feistel rounds."""
     x, y = state
-    y = (y + fold(x ^ STIR[0], rotate(x, 32) ^ STIR[1])) % WORD
-    x = (x + fold(y ^ STIR[2], rotate(y, 32) ^ STIR[3])) % WORD
+    y = (y + fold(x, FIRST)) % WORD
+    x = (x + fold(y, SECOND)) % WORD
     return x, y
 
 
 def unstir(state: State) -> State:
     """The inverse of :func:`stir`, which exists for every state."""
     x, y = state
-    x = (x - fold(y ^ STIR[2], rotate(y, 32) ^ STIR[3])) % WORD
-    y = (y - fold(x ^ STIR[0], rotate(x, 32) ^ STIR[1])) % WORD
+    x = (x - fold(y, SECOND)) % WORD
+    y = (y - fold(x, FIRST)) % WORD
     return x, y
 
 

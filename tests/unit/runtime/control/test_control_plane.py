@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import stat
 import threading
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ithaca.runtime.cli import drain as drain_command
-from ithaca.runtime.cli import status as status_command
+from ithaca.runtime.cli.main import main
 from ithaca.runtime.control.client import connect
 from ithaca.runtime.control.credentials import FILE, Credentials
+from ithaca.runtime.control.feed import EventFeed, FeedSlice
 from ithaca.runtime.control.plane import ControlPlane
 from ithaca.runtime.control.trouble import ControlError, Trouble
+from ithaca.runtime.events import RunEnded, Warned
 
 if TYPE_CHECKING:
     from tests.unit.runtime.control.conftest import NotedRun
@@ -29,15 +29,8 @@ def plane(noted: NotedRun, folder: Path) -> ControlPlane:
 
 
 def ithaca(*words: str) -> int:
-    """The exit code of ``ithaca WORDS``, with the two commands alone."""
-    parser = argparse.ArgumentParser(prog="ithaca")
-    commands = parser.add_subparsers(required=True)
-    status_command.register(commands)
-    drain_command.register(commands)
-    args = parser.parse_args(words)
-    code = args.run(args)
-    assert isinstance(code, int)
-    return code
+    """The exit code of ``ithaca WORDS``."""
+    return main(words)
 
 
 def test_the_file_is_there_while_the_run_is(noted: NotedRun, tmp_path: Path) -> None:
@@ -89,11 +82,11 @@ def test_status_for_people(
         assert ithaca("status", str(tmp_path)) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[0] == "quick  training  step 7/40  loss 2.5000  1,234 terms/s"
+    assert lines[0] == "quick  training  step 7/40  loss 2.5000  1.23k terms/s"
     assert "checkpoint: none yet  generation 3" in lines[1]
     assert lines[2] == "  pipeline 0-3 0:4@w0"
-    assert lines[4].split() == "w0 node-a 101 running 7 0.5 s ago F s0 m1 for 0.2 s".split()
-    assert lines[5].split() == "w1 node-b 102 starting - never -".split()
+    assert " ".join(lines[4].split()) == "w0 node-a 101 running 7 0.5 s ago F s0 m1 for 0.2 s"
+    assert " ".join(lines[5].split()) == "w1 node-b 102 starting - never -"
     assert err == ""
 
 
@@ -111,7 +104,7 @@ def test_status_for_programs(
 def test_status_follows_the_events_to_the_end(
     noted: NotedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = [json.dumps({"event": number}) for number in range(30)]
+    lines = [json.dumps({"event": number}) for number in range(600)]
     for line in lines:
         noted.events.append(line)
     noted.events.close()
@@ -119,7 +112,49 @@ def test_status_follows_the_events_to_the_end(
         assert ithaca("status", str(tmp_path), "--json", "--follow") == 0
     out = capsys.readouterr().out.splitlines()
     assert json.loads(out[0])["step"] == 7
-    assert out[1:] == lines[-10:]
+    assert out[1:] == lines
+
+
+def test_status_shows_people_the_progress_and_what_it_does_not_understand(
+    noted: NotedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noted.events = EventFeed(capacity=3)
+    for event in (
+        Warned(time_s=1.0, message="too old to be kept"),
+        Warned(time_s=2.0, message="disk is slow"),
+        RunEnded(time_s=3.0, outcome="drained", step=7, reason="asked to"),
+    ):
+        noted.events.append(event.to_json())
+    noted.events.append('{"kind": "of tomorrow"}')
+    noted.events.close()
+    with plane(noted, tmp_path):
+        assert ithaca("status", str(tmp_path), "--follow") == 0
+    out, err = capsys.readouterr()
+    assert "warning: disk is slow" in out
+    assert "drained after 7 of 40 steps" in out
+    assert "of tomorrow" in out
+    assert "too old" not in out
+    assert "1 earlier events are not shown" in err
+
+
+def test_a_run_that_goes_away_is_not_taken_for_one_that_ended(
+    noted: NotedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = plane(noted, tmp_path)
+    read = noted.events.read
+    reads: list[int] = []
+
+    def dying(first: int, *args: float, **kwargs: object) -> FeedSlice:
+        reads.append(first)
+        if len(reads) == 2:
+            closing.start()
+        return read(first, *args, **kwargs)  # type: ignore[arg-type]
+
+    closing = threading.Thread(target=opened.close)
+    noted.events.read = dying  # type: ignore[method-assign, assignment]
+    assert ithaca("status", str(tmp_path), "--follow") == 2
+    closing.join(WAIT_S)
+    assert "went away without saying that the run ended" in capsys.readouterr().err
 
 
 def test_drain_is_asked_once_and_then_under_way(
@@ -183,11 +218,9 @@ def test_no_run_is_one_message_and_exit_code_2(
         out, err = capsys.readouterr()
         assert out == ""
         assert len(err.splitlines()) == 1
-        assert err.startswith(f"ithaca {command}: ")
+        assert err.startswith("ithaca: ")
 
 
 def test_a_wrong_time_is_a_usage_error(tmp_path: Path) -> None:
     for text in ("0", "-1", "nan", "inf", "soon"):
-        with pytest.raises(SystemExit) as caught:
-            ithaca("status", str(tmp_path), "--timeout", text)
-        assert caught.value.code == 2
+        assert ithaca("status", str(tmp_path), "--timeout", text) == 2

@@ -1,0 +1,142 @@
+"""Seconds that each action takes by a Profile, for the simulator.
+
+A compute takes the sum over its layers; where I and W were not measured, half of B each. Behind a
+weight gradient come the additions that the reduction tree makes possible. A REDUCE of n workers
+is a reduce-scatter of all partial sums (each worker sends every other one its chunk of each
+partial), additions in tree order, and an all-gather of the chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ithaca.planner.layer import Layer
+from ithaca.planner.memory import PartialSums, partials
+from ithaca.planner.profile import Profile
+from ithaca.planner.program import Action, Compute, Op, Program, Reduce, Step, Tie, Transfer
+from ithaca.planner.span import Span
+from ithaca.planner.tree import cover
+
+VOTE_BYTES = 64
+"""Size of one message of COMMIT."""
+
+
+class Costs:
+    """Seconds of actions; keeps the tree of each worker, so ask for each compute once, in order.
+
+    Args:
+        profile: with one entry per layer of the programs.
+        programs: of all workers.
+        exact: the fixed tree, or one running sum and a plain ring all-reduce.
+
+    Raises:
+        ValueError: the profile has another number of layers.
+    """
+
+    def __init__(
+        self, profile: Profile, programs: Mapping[int, Program], *, exact: bool = True
+    ) -> None:
+        for program in programs.values():
+            if program.num_layers != len(profile.layers):
+                raise ValueError(
+                    f"the programs have {program.num_layers} layers, "
+                    f"the profile {len(profile.layers)}"
+                )
+        self._profile = profile
+        self._exact = exact
+        self._workers = sorted(programs)
+        self._num_micro_batches = max(p.num_micro_batches for p in programs.values())
+        layers = profile.layers
+        self._sums = {
+            Op.F: _prefix([layer.forward_s for layer in layers]),
+            Op.B: _prefix([layer.backward_s for layer in layers]),
+            Op.I: _prefix([halves(layer)[0] for layer in layers]),
+            Op.W: _prefix([halves(layer)[1] for layer in layers]),
+            Op.STEP: _prefix([layer.step_s for layer in layers]),
+        }
+        self._bytes = _prefix([float(layer.grad_bytes) for layer in layers])
+        self._trees: dict[tuple[int, Span], PartialSums] = {}
+
+    def members(self, action: Action) -> Sequence[int]:
+        """Workers that take part in a collective; for COMMIT all."""
+        match action:
+            case Reduce(shares=shares):
+                return [share.worker for share in shares]
+            case Tie(workers=workers):
+                return workers
+        return self._workers
+
+    def seconds(self, worker: int, action: Action) -> float:
+        """Seconds that ``action`` occupies ``worker``, without any wait."""
+        overhead = self._profile.action_s
+        match action:
+            case Compute(op=op, layers=layers):
+                work = _between(self._sums[op], layers)
+                if op in (Op.B, Op.W):
+                    work += self._additions(worker, action)
+                return overhead + work
+            case Step(layers=layers):
+                return overhead + _between(self._sums[Op.STEP], layers)
+            case Reduce():
+                return overhead + self._reduce(action)
+            case Tie():
+                return overhead + self._tie(action)
+            case Transfer():
+                return overhead
+        return overhead + (len(self._workers) - 1) * self._profile.link.seconds(VOTE_BYTES)
+
+    def _additions(self, worker: int, action: Compute) -> float:
+        """The additions behind one weight gradient; as if no other span shared its layers."""
+        key = (worker, action.layers)
+        if key not in self._trees:
+            self._trees[key] = PartialSums(self._num_micro_batches)
+        tree = self._trees[key]
+        fresh = not tree.nodes
+        count = tree.add(action.micro_batch)
+        if not self._exact:
+            count = int(not fresh)
+        return count * _between(self._bytes, action.layers) / self._profile.add_bytes_per_s
+
+    def _reduce(self, action: Reduce) -> float:
+        size = _between(self._bytes, action.layers)
+        workers, add_s = len(action.shares), 1 / self._profile.add_bytes_per_s
+        total = partials(action, self._num_micro_batches, exact=self._exact)
+        if workers == 1:
+            return (total - 1) * size * add_s
+        chunk, link = size / workers, self._profile.link
+        if self._exact:
+            shares = [cover(s.micro_batches, self._num_micro_batches) for s in action.shares]
+            most = max(map(len, shares))
+        else:
+            most = 1
+        scatter = (workers - 1) * (link.latency_s + most * chunk / link.bytes_per_s)
+        gather = (workers - 1) * (link.latency_s + chunk / link.bytes_per_s)
+        return scatter + (total - 1) * chunk * add_s + gather
+
+    def _tie(self, action: Tie) -> float:
+        """Each end without the other's gradient gets it from one of that end, dealt evenly."""
+        lower, upper = set(action.lower_holders), set(action.upper_holders)
+        layers, link = self._profile.layers, self._profile.link
+        rounds_up, rounds_down = -(-len(upper - lower) // len(lower)), 0
+        rounds_down = -(-len(lower - upper) // len(upper))
+        up = rounds_up * link.seconds(layers[action.lower].grad_bytes)
+        down = rounds_down * link.seconds(layers[action.upper].grad_bytes)
+        return max(up, down) + layers[action.lower].grad_bytes / self._profile.add_bytes_per_s
+
+
+def halves(layer: Layer) -> tuple[float, float]:
+    """Seconds of I and of W of ``layer``; half of B each if they were not measured."""
+    if layer.input_s or layer.weight_s:
+        return layer.input_s, layer.weight_s
+    return layer.backward_s / 2, layer.backward_s / 2
+
+
+def _prefix(values: Sequence[float]) -> list[float]:
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    return sums
+
+
+def _between(sums: Sequence[float], layers: Span) -> float:
+    return sums[layers.last] - sums[layers.first]

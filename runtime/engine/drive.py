@@ -1,0 +1,77 @@
+"""Runs the engine on a real worker: blocks where it waits, and notes when everything happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ithaca.planner.program import Action
+from ithaca.runtime.engine.steps import After, Before, Steps
+
+T = TypeVar("T")
+Row = tuple[str, float, float]
+"""What, from when to when, in seconds since the step began."""
+
+
+class ChannelFailed(RuntimeError):
+    """A message did not come: its sender, or somebody that the sender waits for, is gone.
+
+    Attributes:
+        action: what this worker was doing, as text.
+    """
+
+    def __init__(self, action: str, reason: str) -> None:
+        super().__init__(action, reason)
+        self.action = action
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"while in {self.action}: {self.reason}"
+
+
+def drive(
+    steps: Steps[T],
+    enter: Callable[[Action | str], None],
+    now: Callable[[], float],
+    rows: list[Row],
+) -> T:
+    """Run ``steps`` to its end; its result.
+
+    Args:
+        steps: of the engine.
+        enter: told each action as it begins, for the heartbeat.
+        now: a clock in seconds.
+        rows: filled with what was done when; the time that a compute waits for its input is a
+            row of its own, ``WAIT`` and the action.
+
+    Raises:
+        ChannelFailed: the channel gave up on a message.
+    """
+    origin = began = now()
+    doing: Action | str = "start"
+    reply: Any = None
+    while True:
+        try:
+            request = steps.send(reply)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        reply = None
+        if isinstance(request, Before):
+            doing, began = request.action, now()
+            enter(doing)
+        elif isinstance(request, After):
+            rows.append((str(doing), began - origin, now() - origin))
+        else:
+            waited = now()
+            try:
+                reply = request.wait()
+            except RuntimeError as error:
+                raise ChannelFailed(str(doing), str(error)) from error
+            if doing_computes(doing):
+                rows.append((f"WAIT {doing}", waited - origin, now() - origin))
+                began = now()
+
+
+def doing_computes(doing: Action | str) -> bool:
+    """Whether the action is F, B, I or W, which wait only for their input."""
+    return getattr(doing, "micro_batch", None) is not None

@@ -1,0 +1,209 @@
+"""The costs of a workload's layers without training: sizes are counted, times are nominal.
+
+Each kind of layer is built without memory (torch's ``meta`` device) and called once on shapes
+alone. A layer that looks at its values, as a router of experts does, is called once for real on
+the processor instead. Times are floating-point operations over a nominal rate: right in
+proportion, which is what a layout needs, and wrong in absolute terms until something is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ithaca.planner.layer import Layer
+from ithaca.planner.profile import Profile
+from ithaca.runtime.config.job import Job, Precision
+from ithaca.runtime.workload import (
+    Batch,
+    BatchId,
+    LayerSpec,
+    Value,
+    WithLoss,
+    Workload,
+    default_dtype,
+    like,
+    tensors,
+)
+
+NOMINAL_FLOPS = 2e10
+"""Floating-point operations per second and thread that a layer is taken to reach."""
+
+_NOMINAL_STEP = 5e8
+_LEAST_S = 2e-5
+_FILLS = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """One forward of one layer: its operations, what it saved in bytes, and what came out."""
+
+    flops: int
+    saved_bytes: int
+    output: Value
+
+
+class CannotComputeError(ValueError):
+    """A layer of the workload fails on the output of the one before it."""
+
+
+def static_profile(workload: Workload, job: Job) -> Profile:
+    """The profile of ``workload`` as ``job`` would run it, from shapes alone.
+
+    Raises:
+        CannotComputeError: a layer cannot be built or called.
+        ValueError: the workload has no batch to give.
+    """
+    specs = workload.layers()
+    dtype = default_dtype(job.precision.value)
+    batch = workload.batch(BatchId(0, 0))
+    value, known, layers = batch.inputs, _Kinds(batch, dtype), []
+    with torch.random.fork_rng(devices=[]):
+        for spec in specs:
+            module, cost = known.cost(spec, value)
+            layers.append(_layer(spec.name, module, cost, job))
+            value = cost.output
+    rate = f"{NOMINAL_FLOPS * job.cluster.threads / 1e9:g} GFLOP/s"
+    origin = {
+        "bytes": "counted on the shapes of micro-batch 0 of step 0",
+        "times": f"nominal: floating-point operations at {rate} per worker",
+        "link": "nominal",
+        "split": "assumed; each layer is checked when a run starts",
+    }
+    return Profile(tuple(layers), origin=origin)
+
+
+def parameter_counts(workload: Workload) -> list[tuple[str, int]]:
+    """(name, number of parameters) of each layer, built without memory."""
+    return [(spec.name, _count(_build(spec, "meta"))) for spec in workload.layers()]
+
+
+class _Kinds:
+    """Costs by kind: modules with the same shapes, called on the same shapes, cost the same."""
+
+    def __init__(self, batch: Batch, dtype: torch.dtype) -> None:
+        self._batch = batch
+        self._dtype = dtype
+        self._known: dict[Any, _Cost] = {}
+
+    def cost(self, spec: LayerSpec, value: Value) -> tuple[nn.Module, _Cost]:
+        """The module of ``spec``, on the meta device, and its cost when called on ``value``."""
+        module = _build(spec, "meta").to(self._dtype)
+        key = _kind(module), spec.needs_batch, tuple((t.shape, t.dtype) for t in tensors(value))
+        if key not in self._known:
+            self._known[key] = self._called(spec, module, value)
+        return module, self._known[key]
+
+    def _called(self, spec: LayerSpec, module: nn.Module, value: Value) -> _Cost:
+        if not spec.needs_batch:
+            try:
+                return _call(module, self._placed(value, "meta"))
+            except (RuntimeError, NotImplementedError):
+                # It looked at values, which shapes alone do not have.
+                pass
+        real = _build(spec, "cpu").to(self._dtype)
+        batch = (self._batch,) if spec.needs_batch else ()
+        try:
+            return _call(real, self._placed(value, "cpu"), *batch)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise CannotComputeError(f"layer {spec.name!r} fails when called: {text}") from error
+
+    def _placed(self, value: Value, device: str) -> Value:
+        """``value`` on ``device``; zeros where only its shapes are known."""
+
+        def placed(tensor: Tensor) -> Tensor:
+            kind = self._dtype if tensor.is_floating_point() else tensor.dtype
+            if tensor.device.type == device:
+                return tensor.detach().to(kind)
+            return torch.zeros(tensor.shape, dtype=kind, device=device)
+
+        return like(value, [placed(tensor) for tensor in tensors(value)])
+
+
+def _call(module: nn.Module, value: Value, *batch: Batch) -> _Cost:
+    own = {p.untyped_storage()._cdata for p in (*module.parameters(), *module.buffers())}
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            saved[storage._cdata] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    for tensor in tensors(value):
+        if tensor.is_floating_point():
+            tensor.requires_grad_()
+    counter = FlopCounterMode(display=False)
+    with saved_tensors_hooks(pack, lambda tensor: tensor), counter:
+        result = module(value, *batch)
+    output = result.value if isinstance(result, WithLoss) else result
+    shapes = like(output, [part.detach().to("meta") for part in tensors(output)])
+    return _Cost(int(counter.get_total_flops()), sum(saved.values()), shapes)
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leaves out filling tensors without memory with random numbers, a slow way to do nothing."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - what any function of torch returns
+        named = kwargs or {}
+        tensor = named.get("tensor", args[0] if args else None)
+        fills = getattr(func, "__name__", "") in _FILLS
+        if fills and isinstance(tensor, Tensor) and tensor.is_meta:
+            return tensor
+        return func(*args, **named)
+
+
+def _build(spec: LayerSpec, device: str) -> nn.Module:
+    try:
+        with torch.device(device), _WithoutValues():
+            return spec.build()
+    except (RuntimeError, ValueError, TypeError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise CannotComputeError(f"layer {spec.name!r} cannot be built: {text}") from error
+
+
+def _kind(module: nn.Module) -> tuple[Any, ...]:
+    shapes = tuple((name, p.shape) for name, p in module.named_parameters())
+    return type(module), repr(module), shapes
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _layer(name: str, module: nn.Module, cost: _Cost, job: Job) -> Layer:
+    count = _count(module)
+    narrow = job.precision is Precision.BF16
+    seconds = max(_LEAST_S, cost.flops / (NOMINAL_FLOPS * job.cluster.threads))
+    return Layer(
+        name=name,
+        param_bytes=count * (2 if narrow else 4),
+        grad_bytes=4 * count,
+        state_bytes=(12 if narrow else 8) * count,
+        activation_bytes=cost.saved_bytes,
+        output_bytes=_bytes(tensors(cost.output)),
+        forward_s=seconds,
+        backward_s=2 * seconds,
+        input_s=seconds,
+        weight_s=seconds,
+        step_s=count / _NOMINAL_STEP,
+        split=True,
+    )
+
+
+def _bytes(parts: Sequence[Tensor]) -> int:
+    return sum(part.numel() * part.element_size() for part in parts)

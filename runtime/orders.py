@@ -1,0 +1,106 @@
+"""What the controller tells a worker, and what the worker answers: plain frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from ithaca.runtime.checkpoint.layer_file import LayerFile
+from ithaca.runtime.checkpoint.store import Found
+from ithaca.runtime.config.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a worker says of itself when it is ready.
+
+    Attributes:
+        node: name of the machine.
+        address: IP address on which the other workers reach it.
+        pid: its process.
+        device: class of device, such as ``cpu AVX2`` or the name of the GPU.
+        torch: version of the build.
+        threads: intra-op threads.
+    """
+
+    node: str
+    address: str
+    pid: int
+    device: str
+    torch: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Everything that a worker needs to take part in a generation.
+
+    Attributes:
+        job: the job.
+        workload_config: the plug-in's options.
+        worker: id of this worker in the plan.
+        plan: text form.
+        program: its training step, text form.
+        validation: its validation pass, text form; None for no validation.
+        resume: the checkpoint to start from; None for initial weights.
+        control_address: of the controller's control plane.
+        control_token: of this run.
+    """
+
+    job: Job
+    workload_config: BaseModel
+    worker: int
+    plan: str
+    program: str
+    validation: str | None
+    resume: Found | None
+    control_address: str
+    control_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Layers that a worker wrote for a checkpoint, with the hash of each layer's state."""
+
+    files: tuple[LayerFile, ...]
+    hashes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a worker's training ended.
+
+    Attributes:
+        step: committed steps.
+        drained: it stopped early because it was asked to.
+        skipped: steps whose update a NaN policy left out.
+    """
+
+    step: int
+    drained: bool
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a worker could not go on.
+
+    Attributes:
+        worker: its id.
+        node: where it is.
+        step: the step that it was in.
+        action: what it was doing, as text.
+        cause: one line.
+        traceback: as Python prints it.
+        secondary: it only noticed that somebody else is gone.
+    """
+
+    worker: int
+    node: str
+    step: int
+    action: str
+    cause: str
+    traceback: str
+    secondary: bool

@@ -1,0 +1,237 @@
+"""Carries a loaded job out, from a crew of warm workers to the end of the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ithaca.planner.plan import Plan
+from ithaca.planner.profile import Profile
+from ithaca.planner.schedule import programs, validation_programs
+from ithaca.planner.simulate import simulate
+from ithaca.runtime.checkpoint.compatibility import check_resume
+from ithaca.runtime.checkpoint.store import CheckpointStore, Found
+from ithaca.runtime.config.load import LoadedJob
+from ithaca.runtime.control.plane import ControlPlane
+from ithaca.runtime.controller import Controller, Mission
+from ithaca.runtime.crew import Crew, CrewError
+from ithaca.runtime.engine.held import Model
+from ithaca.runtime.errors import UserError
+from ithaca.runtime.events import (
+    Event,
+    PlanChosen,
+    RunEnded,
+    RunStarted,
+    Showcase,
+    Warned,
+    WorkerJoined,
+)
+from ithaca.runtime.folder import LOG
+from ithaca.runtime.lock import RunLock
+from ithaca.runtime.log import EventLog
+from ithaca.runtime.showcase import showcase
+from ithaca.runtime.workload import Workload
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Everything that is known before workers are needed.
+
+    Attributes:
+        loaded: the job and where it came from.
+        workload: built in this process.
+        plan: who does what.
+        profile: the costs that the plan was made with.
+        folder: of the run.
+        found: the checkpoint to go on from, or None.
+        warnings: for the user, from looking at checkpoints.
+    """
+
+    loaded: LoadedJob
+    workload: Workload
+    plan: Plan
+    profile: Profile
+    folder: Path
+    found: Found | None
+    warnings: tuple[str, ...]
+
+
+def config_of(loaded: LoadedJob) -> dict[str, Any]:
+    """The resolved job as JSON values, with the plug-in's options in ``workload``."""
+    config = loaded.job.model_dump(mode="json")
+    options = loaded.workload_config.model_dump(mode="json")
+    config["workload"] = {"use": loaded.job.workload.use, **options}
+    return config
+
+
+def find_checkpoint(folder: Path, resume: bool) -> tuple[Found | None, tuple[str, ...]]:
+    """The newest whole checkpoint if the run goes on, and a warning for each damaged one."""
+    if not resume:
+        return None, ()
+    search = CheckpointStore(folder, keep=1).newest()
+    warnings = [f"damaged checkpoint left out: {damage}" for damage in search.damages]
+    if search.found is None:
+        warnings.append(f"there is no whole checkpoint in {folder}: starting from step 0")
+    return search.found, tuple(warnings)
+
+
+@contextmanager
+def recording(folder: Path, listeners: Sequence[Emit]) -> Iterator[Emit]:
+    """Owns the run folder and its event log; what is emitted reaches log and listeners."""
+    waiting: list[str] = []
+    with RunLock(folder), EventLog(folder / LOG, warn=waiting.append) as log:
+
+        def emit(event: Event) -> None:
+            log(event)
+            for listener in listeners:
+                listener(event)
+            while waiting:
+                warned = Warned(time_s=time.time(), message=waiting.pop())
+                for listener in listeners:
+                    listener(warned)
+
+        yield emit
+
+
+def identity_of(crew: Crew, workers: Sequence[int]) -> dict[str, str]:
+    """What the bits depend on, equal on all workers; ``UserError`` names one that differs."""
+    identities = {
+        worker: {
+            "torch": crew.facts[worker].torch,
+            "device": crew.facts[worker].device,
+            "threads": str(crew.facts[worker].threads),
+        }
+        for worker in workers
+    }
+    first = identities[workers[0]]
+    for worker, identity in identities.items():
+        if identity != first:
+            raise UserError(
+                f"worker {worker} on {crew.facts[worker].node} differs from worker {workers[0]}: "
+                f"{identity} and {first}. All workers of a job need the same torch build, class "
+                "of device and number of threads, or their bits differ."
+            )
+    return first
+
+
+def carry_out(
+    start: Start, crew: Crew, emit: Emit, on_controller: Callable[[Controller], None]
+) -> RunEnded:
+    """Run the job on ``crew``; the last event.
+
+    Args:
+        start: from the command line's preparations.
+        crew: warm workers, at least those of the plan.
+        emit: from :func:`recording`.
+        on_controller: told the controller, so that signals can reach it.
+    """
+    job = start.loaded.job
+    mission = _mission(start, crew)
+    _announce(start, mission, crew, emit)
+    controller = Controller(mission, crew, emit)
+    on_controller(controller)
+    with ControlPlane.open(
+        controller,
+        start.folder,
+        pid=os.getpid(),
+        started=time.time(),
+        bind=job.control.bind,
+        port=job.control.port,
+        expose=job.control.expose,
+    ) as plane:
+        return controller.run(plane)
+
+
+def tell_showcase(start: Start, emit: Emit) -> None:
+    """Emit what the workload shows with the trained model, from the newest checkpoint."""
+    found = CheckpointStore(start.folder, keep=1).newest().found
+    if found is None:
+        return
+    text = showcase(start.workload, start.loaded.job, found)
+    if text is not None:
+        emit(Showcase(time_s=time.time(), text=text))
+
+
+def _mission(start: Start, crew: Crew) -> Mission:
+    loaded, plan, workload = start.loaded, start.plan, start.workload
+    model = Model(tuple(workload.layers()), tuple(workload.ties()))
+    identity = identity_of(crew, plan.workers)
+    config, fingerprint = config_of(loaded), workload.fingerprint()
+    validation = loaded.job.validation
+    return Mission(
+        job=loaded.job,
+        workload_config=loaded.workload_config,
+        config=config,
+        fingerprint=fingerprint,
+        identity=identity,
+        names=tuple(spec.name for spec in model.specs),
+        plan=plan,
+        programs=programs(plan, start.profile.layers, model.pairs()),
+        validation=validation_programs(plan, validation.batches) if validation.every else {},
+        folder=start.folder,
+        resume=start.found,
+    )
+
+
+def _announce(start: Start, mission: Mission, crew: Crew, emit: Emit) -> None:
+    metric, found = start.workload.metric, start.found
+    warnings = list(start.warnings)
+    if found is not None:
+        warnings += check_resume(
+            found.manifest, mission.config, mission.fingerprint, mission.identity
+        )
+    emit(
+        RunStarted(
+            time_s=time.time(),
+            name=mission.job.name,
+            steps=mission.job.steps,
+            metric=metric.name,
+            metric_scale=metric.scale,
+            job=dict(mission.config),
+            identity=dict(mission.identity),
+            resumed_from=found.step if found else None,
+        )
+    )
+    for warning in warnings:
+        emit(Warned(time_s=time.time(), message=warning))
+    for worker in mission.plan.workers:
+        facts = crew.facts[worker]
+        emit(
+            WorkerJoined(
+                time_s=time.time(),
+                worker=worker,
+                node=facts.node,
+                pid=facts.pid,
+                device=facts.device,
+                torch=facts.torch,
+            )
+        )
+    emit(_plan_chosen(mission.plan, mission.programs, start.profile))
+
+
+def _plan_chosen(plan: Plan, own: Mapping[int, Any], profile: Profile) -> PlanChosen:
+    prediction = simulate(own, profile)
+    return PlanChosen(
+        time_s=time.time(),
+        generation=plan.generation,
+        plan=str(plan),
+        programs={str(worker): str(program) for worker, program in own.items()},
+        predicted_step_s=prediction.step_s,
+        predicted={
+            str(worker): [(str(row.action), row.start_s, row.end_s) for row in rows]
+            for worker, rows in prediction.rows.items()
+        },
+        predicted_peak_bytes={str(w): peak for w, peak in prediction.peak_bytes.items()},
+        reason=f"made from a profile: {json.dumps(dict(profile.origin))}",
+    )
+
+
+__all__ = ["CrewError", "Start", "carry_out", "find_checkpoint", "recording", "tell_showcase"]
