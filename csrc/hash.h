@@ -16,8 +16,8 @@ struct Hash128 {
   friend bool operator==(const Hash128&, const Hash128&) = default;
 };
 
-// The hash of the `size` bytes at `data` (any alignment; may be null when `size` is 0) under `seed`.
-// A pure function of size, bytes and seed: the same on every machine, compiler and thread.
+// The hash under `seed` of the `size` bytes at `data`, at any alignment; null when `size` is 0 is
+// fine. A pure function of size, bytes and seed: the same on every machine and with every compiler.
 Hash128 hash128(const void* data, std::size_t size, std::uint64_t seed) noexcept;
 
 }  // namespace ithaca

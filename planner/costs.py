@@ -3,7 +3,7 @@
 A compute takes the sum over its layers; where I and W were not measured, half of B each. Behind a
 weight gradient come the additions that the reduction tree makes possible. A REDUCE of n workers
 is a reduce-scatter of all partial sums (each worker sends every other one its chunk of each
-partial), additions in tree order, and an all-gather of the chunks.
+partial sum, a message each), additions in tree order, and an all-gather of the chunks.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ithaca.planner.layer import Layer
-from ithaca.planner.memory import PartialSums, partials
+from ithaca.planner.memory import PartialSums, num_partials, partials
 from ithaca.planner.profile import Profile
 from ithaca.planner.program import Action, Compute, Op, Program, Reduce, Step, Tie, Transfer
 from ithaca.planner.span import Span
-from ithaca.planner.tree import cover
 
 VOTE_BYTES = 64
 """Size of one message of COMMIT."""
@@ -105,11 +104,11 @@ class Costs:
             return (total - 1) * size * add_s
         chunk, link = size / workers, self._profile.link
         if self._exact:
-            shares = [cover(s.micro_batches, self._num_micro_batches) for s in action.shares]
-            most = max(map(len, shares))
+            count = self._num_micro_batches
+            most = max(num_partials(share.micro_batches, count) for share in action.shares)
         else:
             most = 1
-        scatter = (workers - 1) * (link.latency_s + most * chunk / link.bytes_per_s)
+        scatter = (workers - 1) * most * (link.latency_s + chunk / link.bytes_per_s)
         gather = (workers - 1) * (link.latency_s + chunk / link.bytes_per_s)
         return scatter + (total - 1) * chunk * add_s + gather
 
@@ -117,7 +116,7 @@ class Costs:
         """Each end without the other's gradient gets it from one of that end, dealt evenly."""
         lower, upper = set(action.lower_holders), set(action.upper_holders)
         layers, link = self._profile.layers, self._profile.link
-        rounds_up, rounds_down = -(-len(upper - lower) // len(lower)), 0
+        rounds_up = -(-len(upper - lower) // len(lower))
         rounds_down = -(-len(lower - upper) // len(upper))
         up = rounds_up * link.seconds(layers[action.lower].grad_bytes)
         down = rounds_down * link.seconds(layers[action.upper].grad_bytes)

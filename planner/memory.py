@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import accumulate, pairwise
 
 from ithaca.planner.profile import Profile
 from ithaca.planner.program import Compute, Op, Program, Reduce, Step, Transfer
@@ -43,15 +45,21 @@ class PartialSums:
         node: Node = (micro_batch, micro_batch + 1)
         self.peak = max(self.peak, len(self.nodes) + 1)
         additions = 0
-        while above := parent(node, self.num_micro_batches):
-            sibling = (above[0], node[0]) if above[0] < node[0] else (node[1], above[1])
-            if sibling not in self.nodes:
-                break
+        while (family := _family(node, self.num_micro_batches)) and family[0] in self.nodes:
+            sibling, node = family
             self.nodes.remove(sibling)
-            node = above
             additions += 1
         self.nodes.add(node)
         return additions
+
+
+@lru_cache(maxsize=1 << 16)
+def _family(node: Node, num_micro_batches: int) -> tuple[Node, Node] | None:
+    """The sibling and the parent of ``node``; None for the root."""
+    above = parent(node, num_micro_batches)
+    if above is None:
+        return None
+    return ((above[0], node[0]) if above[0] < node[0] else (node[1], above[1])), above
 
 
 def copies(micro_batches: Iterable[int], num_micro_batches: int) -> int:
@@ -117,13 +125,19 @@ class _Count:
         self._num_micro_batches = program.num_micro_batches
         self._exact = exact
         self._now = {"activations": 0, "gradients": 0, "boundaries": 0}
-        self._sums: dict[int, PartialSums] = {}
+        self._sums = {
+            (piece, sum(self._layers[layer].grad_bytes for layer in piece)): PartialSums(
+                program.num_micro_batches
+            )
+            for piece in _pieces(program)
+        }
+        self._saved = [0, *accumulate(layer.activation_bytes for layer in profile.layers)]
         held = _held(program)
         self._trains = any(isinstance(action, Step) for action in program.actions)
         self.parameters = sum(self._layers[layer].param_bytes for layer in held)
         self.state = sum(self._layers[layer].state_bytes for layer in held) * self._trains
         self.most = dict(self._now)
-        self.peak = self.parameters + self.state
+        self.peak = self._total = self.parameters + self.state
 
     def visit(self, action: object) -> None:
         match action:
@@ -135,12 +149,15 @@ class _Count:
                 self._reduce(action)
 
     def _add(self, kind: str, size: int) -> None:
-        self._now[kind] += size
-        self.most[kind] = max(self.most[kind], self._now[kind])
-        self.peak = max(self.peak, self.parameters + self.state + sum(self._now.values()))
+        now = self._now
+        now[kind] += size
+        self._total += size
+        if size > 0:
+            self.most[kind] = max(self.most[kind], now[kind])
+            self.peak = max(self.peak, self._total)
 
     def _compute(self, action: Compute) -> None:
-        saved = sum(self._layers[layer].activation_bytes for layer in action.layers)
+        saved = self._saved[action.layers.last] - self._saved[action.layers.first]
         if action.op is Op.F and self._trains:
             self._add("activations", saved)
         elif action.op is Op.F:  # nothing is saved, but while it runs one layer's values are there
@@ -152,14 +169,13 @@ class _Count:
             self._add("activations", -saved)
 
     def _gradient(self, layers: Span, micro_batch: int) -> None:
-        for layer in layers:
-            sums = self._sums.setdefault(layer, PartialSums(self._num_micro_batches))
-            size = self._layers[layer].grad_bytes
-            before = min(len(sums.nodes), 1) if not self._exact else len(sums.nodes)
-            self._add("gradients", size)
-            sums.add(micro_batch)
-            after = 1 if not self._exact else len(sums.nodes)
-            self._add("gradients", (after - before - 1) * size)
+        for (piece, size), sums in self._sums.items():
+            if piece.first in layers:
+                before = len(sums.nodes) if self._exact else min(len(sums.nodes), 1)
+                self._add("gradients", size)
+                sums.add(micro_batch)
+                after = len(sums.nodes) if self._exact else 1
+                self._add("gradients", (after - before - 1) * size)
 
     def _reduce(self, action: Reduce) -> None:
         size = sum(self._layers[layer].grad_bytes for layer in action.layers)
@@ -187,7 +203,13 @@ def partials(action: Reduce, num_micro_batches: int, *, exact: bool) -> int:
     """Partial sums that all workers together bring to ``action``."""
     if not exact:
         return len(action.shares)
-    return sum(len(cover(share.micro_batches, num_micro_batches)) for share in action.shares)
+    return sum(num_partials(share.micro_batches, num_micro_batches) for share in action.shares)
+
+
+@lru_cache(maxsize=1 << 14)
+def num_partials(micro_batches: tuple[int, ...], num_micro_batches: int) -> int:
+    """Partial sums that ``micro_batches`` end up as; the same shares are asked for many times."""
+    return len(cover(micro_batches, num_micro_batches))
 
 
 def _held(program: Program) -> set[int]:
@@ -197,3 +219,14 @@ def _held(program: Program) -> set[int]:
         if isinstance(action, Step | Compute):
             found.update(action.layers)
     return found
+
+
+def _pieces(program: Program) -> list[Span]:
+    """The worker's layers, cut wherever one of its computes begins or ends."""
+    spans = {action.layers for action in program.actions if isinstance(action, Compute)}
+    borders = sorted({border for span in spans for border in (span.first, span.last)})
+    return [
+        Span(first, last)
+        for first, last in pairwise(borders)
+        if any(first in span for span in spans)
+    ]

@@ -14,7 +14,7 @@ from ithaca.planner.layer import Layer
 from ithaca.planner.plan import Pipeline, Plan, Schedule
 from ithaca.planner.program import Action, Commit, Program, Reduce, Share, Step, Tie
 from ithaca.planner.span import Span
-from ithaca.planner.timetable import Costs, Part, Timetable, parts_of, routes_of
+from ithaca.planner.timetable import Durations, Part, Timetable, parts_of, routes_of
 
 
 def programs(
@@ -54,7 +54,7 @@ def programs(
     if plan.schedule is not Schedule.ONE_F_ONE_B_SPLIT:
         split = [False] * plan.num_layers
     parts = parts_of(plan.pipelines, routes_of(plan), split)
-    table = Timetable(plan.workers, parts, Costs.of(known, plan.num_layers), plan.schedule)
+    table = Timetable(plan.workers, parts, Durations.of(known, plan.num_layers), plan.schedule)
     for reduce in _reductions(plan, parts, table.finish):
         for share in reduce.shares:
             table.actions[share.worker].append(reduce)
@@ -85,7 +85,7 @@ def validation_programs(plan: Plan, num_micro_batches: int) -> dict[int, Program
         dealt.append(Pipeline(pipeline.stages, tuple(range(first, last))))
         first = last
     parts = parts_of(dealt, {}, [False] * plan.num_layers)
-    costs = Costs.of((), plan.num_layers)
+    costs = Durations.of((), plan.num_layers)
     table = Timetable(plan.workers, parts, costs, plan.schedule, backward=False)
     for actions in table.actions.values():
         actions.append(Commit())

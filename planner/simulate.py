@@ -29,7 +29,7 @@ from ithaca.planner.program import (
 RECEIVES_AHEAD = 4
 """How many RECVs the engine posts before their turn."""
 
-Tensor = tuple[int, Cargo, int, int]
+Tensor = tuple[int, str, int, int]
 """A tensor on its way: the worker it goes to, what it is, its cut, its micro-batch."""
 
 
@@ -52,27 +52,27 @@ class Timeline:
 
     Attributes:
         step_s: seconds until the last worker is done.
-        actions: per worker, its actions in program order with their times.
+        rows: per worker, its actions in program order with their times.
         peak_bytes: per worker, the most memory it holds at once; see ``planner.memory``.
     """
 
     step_s: float
-    actions: Mapping[int, tuple[Timed, ...]]
+    rows: Mapping[int, tuple[Timed, ...]]
     peak_bytes: Mapping[int, int]
 
     def busy_s(self, worker: int) -> float:
         """Seconds in which ``worker`` computes (F, B, I, W, STEP)."""
         return sum(
             timed.end_s - timed.start_s
-            for timed in self.actions[worker]
+            for timed in self.rows[worker]
             if isinstance(timed.action, Compute | Step)
         )
 
     @property
     def bubble(self) -> float:
         """Part of all workers' time, 0 to 1, in which they do not compute."""
-        total = self.step_s * len(self.actions)
-        return 1 - sum(map(self.busy_s, self.actions)) / total if total else 0.0
+        total = self.step_s * len(self.rows)
+        return 1 - sum(map(self.busy_s, self.rows)) / total if total else 0.0
 
 
 def simulate(
@@ -109,7 +109,11 @@ class _Lane:
         self.next = 0
         self.now = 0.0
         self.done: list[Timed] = []
-        self.receives = [a for a in program.actions if isinstance(a, Transfer) and _is_recv(a)]
+        self.receives = [
+            action
+            for action in program.actions
+            if isinstance(action, Transfer) and action.op is Op.RECV
+        ]
         self.posted = 0
         self.reached = 0  # RECVs the program has come to
         self.remote = {_tensor(program.worker, a) for a in self.receives}
@@ -129,7 +133,7 @@ class _Run:
         self._ahead = receives_ahead
         self._events: list[tuple[float, int, int | Tensor]] = []  # a worker goes on, or a transfer
         self._count = 0
-        self._posts: dict[Tensor, tuple[float, int]] = {}  # the first of both ends, and the sender
+        self._posts: dict[Tensor, float] = {}  # when the first of both ends was posted
         self._sender: dict[Tensor, int] = {}
         self._free: dict[int, float] = dict.fromkeys(programs, 0.0)
         self._arrival: dict[Tensor, float] = {}
@@ -198,9 +202,9 @@ class _Run:
     def _meet(self, tensor: Tensor, now: float) -> None:
         """One end of a transfer is posted; if it is the second one, it is ready."""
         if (other := self._posts.pop(tensor, None)) is not None:
-            self._push(max(now, other[0]), tensor)
+            self._push(max(now, other), tensor)
         else:
-            self._posts[tensor] = (now, tensor[0])
+            self._posts[tensor] = now
 
     def _move(self, tensor: Tensor, now: float) -> None:
         """Send ``tensor`` as soon as its sender's link is free."""
@@ -217,10 +221,8 @@ class _Run:
             return True
         lane, span = self.lanes[worker], action.layers
         forward = action.op is Op.F
-        cargo, cut = (
-            (Cargo.ACTIVATION, span.first) if forward else (Cargo.GRADIENT, span.last)
-        )
-        tensor = (worker, cargo, cut, action.micro_batch)
+        cargo, cut = (Cargo.ACTIVATION, span.first) if forward else (Cargo.GRADIENT, span.last)
+        tensor = (worker, cargo.value, cut, action.micro_batch)
         if tensor not in lane.remote:
             return True
         if tensor not in self._arrival:
@@ -244,9 +246,5 @@ class _Run:
         del self._gathered[action]
 
 
-def _is_recv(action: Transfer) -> bool:
-    return action.op is Op.RECV
-
-
 def _tensor(receiver: int, action: Transfer) -> Tensor:
-    return (receiver, action.cargo, action.cut, action.micro_batch)
+    return (receiver, action.cargo.value, action.cut, action.micro_batch)

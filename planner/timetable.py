@@ -50,7 +50,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class Durations:
     """Durations on the virtual clock; prefix sums, so a stage costs one subtraction.
 
     Layers without measured times count 1 for F, I and W, and 2 for B.
@@ -59,7 +59,7 @@ class Costs:
     sums: dict[Op, tuple[float, ...]]
 
     @classmethod
-    def of(cls, layers: Sequence[Layer], num_layers: int) -> Costs:
+    def of(cls, layers: Sequence[Layer], num_layers: int) -> Durations:
         """The costs of ``layers``, or unit costs when they have not all been measured."""
         measured = bool(layers) and all(x.forward_s > 0 and x.backward_s > 0 for x in layers)
         rows: dict[Op, list[float]]
@@ -137,14 +137,14 @@ class Timetable:
         self,
         workers: Iterable[int],
         parts: Sequence[Part],
-        costs: Costs,
+        durations: Durations,
         schedule: Schedule,
         *,
         backward: bool = True,
     ) -> None:
         self.actions: dict[int, list[Action]] = {worker: [] for worker in workers}
         self.finish: dict[int, float] = dict.fromkeys(self.actions, 0.0)
-        self._costs = costs
+        self._durations = durations
         self._backward = backward
         self._lanes = {worker: _Lane(worker) for worker in self.actions}
         self._running: list[tuple[float, int, Op, Part]] = []
@@ -202,7 +202,7 @@ class Timetable:
             lane.ahead -= op is not Op.W
             lane.held -= op is not Op.I
         self.actions[lane.worker].append(Compute(op, part.layers, part.micro_batch))
-        end = now + self._costs.duration(op, part.layers)
+        end = now + self._durations.duration(op, part.layers)
         heapq.heappush(self._running, (end, lane.worker, op, part))
 
     def _done(self, op: Op, part: Part, now: float) -> None:

@@ -2,7 +2,8 @@
 
 An own cluster is private: it listens on the loopback interface unless told otherwise, asks for a
 random token of this run, lives in a temporary folder, and ends with the process that started it,
-however that process ends (Ray's daemons get a parent-death signal on Linux).
+however that process ends: Ray's daemons get a parent-death signal, and ``sweeper.py`` sees to the
+rest.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import signal
 import site
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,16 +30,18 @@ from typing import Any, cast
 
 import ithaca
 from ithaca.runtime import environment
+from ithaca.runtime.errors import UserError
 
 SLOT = "slot"
 """The custom resource of which a worker takes one; more workers than cores are possible."""
 
+_SWEEPER = Path(__file__).with_name("sweeper.py")
 _OBJECT_STORE_BYTES = 200_000_000
 _LONGEST_FOLDER = 40  # Ray puts sockets below it, whose paths may have at most 107 bytes
 _SIOCGIFADDR = 0x8915
 
 
-class ClusterError(ValueError):
+class ClusterError(UserError):
     """The cluster that was asked for cannot be had; the text says why and what to do."""
 
 
@@ -189,6 +194,7 @@ def _start_own(
     with os.fdopen(os.open(token, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.write(secrets.token_hex(32))
     imports = [str(path) for path in (package_folder().parent, *paths)]
+    _start_sweeper(stack, folder)
     stack.callback(_reread_settings)
     stack.enter_context(
         environment.changed(
@@ -249,6 +255,17 @@ def _folder(stack: ExitStack) -> Path:
     folder = tempfile.mkdtemp(prefix="ithaca-", dir=base if len(base) < _LONGEST_FOLDER else "/tmp")
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
+
+
+def _start_sweeper(stack: ExitStack, folder: Path) -> None:
+    sweeper = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_SWEEPER), str(os.getpid()), str(folder)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert sweeper.stdin is not None
+    stack.callback(sweeper.stdin.close)
+    sweeper.wait()  # it detaches at once
 
 
 def _python_path(folders: Sequence[str]) -> str:

@@ -35,8 +35,9 @@ from ithaca.runtime.control.surface import (
     WorkerStatus,
     refuse_older,
 )
-from ithaca.runtime.crew import Crew, finished, is_death, result
+from ithaca.runtime.crew import Crew, CrewError, finished, is_death, result
 from ithaca.runtime.engine.hashing import combine
+from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import (
     CheckpointWritten,
     Event,
@@ -192,8 +193,14 @@ class Controller:
             outcome = self._train(plane)
             reason = f"{outcome.step} of {self._mission.job.steps} steps are done"
             ended = State.DRAINED if outcome.drained else State.FINISHED
-        except _Failed as failed:
-            ended, reason = State.FAILED, failed.reason
+        except (_Failed, CrewError) as failed:
+            ended, reason = State.FAILED, str(failed)
+        except UserError as error:
+            self._end(State.FAILED, str(error))
+            raise
+        return self._end(ended, reason)
+
+    def _end(self, ended: State, reason: str) -> RunEnded:
         self._life.enter(ended)
         saved = self._saver.saved
         end = RunEnded(
@@ -418,8 +425,4 @@ class Controller:
 
 
 class _Failed(Exception):
-    """The run cannot go on; ``reason`` is one line."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """The run cannot go on; the text is one line."""

@@ -98,7 +98,7 @@ class Crew:
         first = min(workers)
         opened = self._each("open_store", {first: (self._join_s,)}, "open the store")
         meeting = (self.facts[first].address, opened[first])
-        self._each("connect", {worker: meeting for worker in workers}, "meet the others")
+        self._each("connect", dict.fromkeys(workers, meeting), "meet the others")
 
     def _each(
         self, method: str, arguments: Mapping[int, tuple[Any, ...]], what: str
@@ -122,7 +122,7 @@ class Crew:
 
     def release(self) -> None:
         """Everybody gives up its assignment and stays warm."""
-        self._each("release", {worker: () for worker in self.actors}, "release its layers")
+        self._each("release", dict.fromkeys(self.actors, ()), "release its layers")
 
     def dismiss(self) -> None:
         """End all workers at once."""

@@ -1,26 +1,25 @@
 """The costs of a workload's layers without training: sizes are counted, times are nominal.
 
-Each kind of layer is built without memory (torch's ``meta`` device) and called once on shapes
-alone. A layer that looks at its values, as a router of experts does, is called once for real on
-the processor instead. Times are floating-point operations over a nominal rate: right in
-proportion, which is what a layout needs, and wrong in absolute terms until something is measured.
+Each layer is built without memory (torch's ``meta`` device) to count its parameters, and one of
+each kind is called once, for real, on micro-batch 0 of step 0 to see what it saves and gives out.
+Times are floating-point operations over a nominal rate: right in proportion, which is what a
+layout needs, and wrong in absolute terms until something is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from ithaca.planner.layer import Layer
 from ithaca.planner.profile import Profile
 from ithaca.runtime.config.job import Job, Precision
+from ithaca.runtime.operations import CountOperations, WithoutValues
 from ithaca.runtime.workload import (
     Batch,
     BatchId,
@@ -38,7 +37,6 @@ NOMINAL_FLOPS = 2e10
 
 _NOMINAL_STEP = 5e8
 _LEAST_S = 2e-5
-_FILLS = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class CannotComputeError(ValueError):
 
 
 def static_profile(workload: Workload, job: Job) -> Profile:
-    """The profile of ``workload`` as ``job`` would run it, from shapes alone.
+    """The profile of ``workload`` as ``job`` would run it, without training.
 
     Raises:
         CannotComputeError: a layer cannot be built or called.
@@ -72,7 +70,7 @@ def static_profile(workload: Workload, job: Job) -> Profile:
             value = cost.output
     rate = f"{NOMINAL_FLOPS * job.cluster.threads / 1e9:g} GFLOP/s"
     origin = {
-        "bytes": "counted on the shapes of micro-batch 0 of step 0",
+        "bytes": "counted on micro-batch 0 of step 0",
         "times": f"nominal: floating-point operations at {rate} per worker",
         "link": "nominal",
         "split": "assumed; each layer is checked when a run starts",
@@ -98,34 +96,18 @@ class _Kinds:
         module = _build(spec, "meta").to(self._dtype)
         key = _kind(module), spec.needs_batch, tuple((t.shape, t.dtype) for t in tensors(value))
         if key not in self._known:
-            self._known[key] = self._called(spec, module, value)
+            self._known[key] = self._called(spec, value)
         return module, self._known[key]
 
-    def _called(self, spec: LayerSpec, module: nn.Module, value: Value) -> _Cost:
-        if not spec.needs_batch:
-            try:
-                return _call(module, self._placed(value, "meta"))
-            except (RuntimeError, NotImplementedError):
-                # It looked at values, which shapes alone do not have.
-                pass
-        real = _build(spec, "cpu").to(self._dtype)
+    def _called(self, spec: LayerSpec, value: Value) -> _Cost:
+        module = _build(spec, "cpu").to(self._dtype)
         batch = (self._batch,) if spec.needs_batch else ()
+        parts = [t.to(self._dtype) if t.is_floating_point() else t for t in tensors(value)]
         try:
-            return _call(real, self._placed(value, "cpu"), *batch)
+            return _call(module, like(value, parts), *batch)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             text = " ".join(str(error).split())[:200]
             raise CannotComputeError(f"layer {spec.name!r} fails when called: {text}") from error
-
-    def _placed(self, value: Value, device: str) -> Value:
-        """``value`` on ``device``; zeros where only its shapes are known."""
-
-        def placed(tensor: Tensor) -> Tensor:
-            kind = self._dtype if tensor.is_floating_point() else tensor.dtype
-            if tensor.device.type == device:
-                return tensor.detach().to(kind)
-            return torch.zeros(tensor.shape, dtype=kind, device=device)
-
-        return like(value, [placed(tensor) for tensor in tensors(value)])
 
 
 def _call(module: nn.Module, value: Value, *batch: Batch) -> _Cost:
@@ -141,35 +123,17 @@ def _call(module: nn.Module, value: Value, *batch: Batch) -> _Cost:
     for tensor in tensors(value):
         if tensor.is_floating_point():
             tensor.requires_grad_()
-    counter = FlopCounterMode(display=False)
+    counter = CountOperations()
     with saved_tensors_hooks(pack, lambda tensor: tensor), counter:
         result = module(value, *batch)
     output = result.value if isinstance(result, WithLoss) else result
-    shapes = like(output, [part.detach().to("meta") for part in tensors(output)])
-    return _Cost(int(counter.get_total_flops()), sum(saved.values()), shapes)
-
-
-class _WithoutValues(TorchFunctionMode):
-    """Leaves out filling tensors without memory with random numbers, a slow way to do nothing."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - what any function of torch returns
-        named = kwargs or {}
-        tensor = named.get("tensor", args[0] if args else None)
-        fills = getattr(func, "__name__", "") in _FILLS
-        if fills and isinstance(tensor, Tensor) and tensor.is_meta:
-            return tensor
-        return func(*args, **named)
+    value = like(output, [part.detach() for part in tensors(output)])
+    return _Cost(counter.flops, sum(saved.values()), value)
 
 
 def _build(spec: LayerSpec, device: str) -> nn.Module:
     try:
-        with torch.device(device), _WithoutValues():
+        with torch.device(device), WithoutValues():
             return spec.build()
     except (RuntimeError, ValueError, TypeError) as error:
         text = " ".join(str(error).split())[:200]

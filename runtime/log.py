@@ -6,10 +6,12 @@ A log outlives crashes (a line that was cut short is trimmed at the next start) 
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,8 +21,12 @@ from pydantic import TypeAdapter, ValidationError
 from ithaca.runtime.events import (
     CheckpointWritten,
     Event,
+    PlanChosen,
     RunEnded,
     RunStarted,
+    StepDone,
+    Timeline,
+    Validated,
     Warned,
     WorkerFailed,
     parse_event,
@@ -182,18 +188,35 @@ def _events(path: Path) -> Iterator[Event]:
                 if type(event) not in adapters:
                     adapters[type(event)] = TypeAdapter(type(event))
                 yield _checked(event, adapters[type(event)])
-            except ValueError as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 reason = _first_line(error)
                 raise LogError(f"{path}, line {number}, is no event: {reason}") from error
 
 
 def _checked(event: Event, adapter: TypeAdapter[Event]) -> Event:
-    """``event`` with every field of the declared type, rows as tuples; ``ValueError`` if not."""
+    """``event`` with fields of the declared types, rows as tuples; ``ValueError`` if not."""
     values = {field.name: getattr(event, field.name) for field in fields(event)}
-    return adapter.validate_python(values)
+    checked = adapter.validate_python(values)
+    if not all(map(math.isfinite, _times(checked))):
+        raise ValueError("a time is not finite")
+    return checked
 
 
-def _first_line(error: ValueError) -> str:
+def _times(event: Event) -> Iterator[float]:
+    yield event.time_s
+    match event:
+        case StepDone() | Validated() | CheckpointWritten():
+            yield event.seconds
+        case Timeline():
+            yield event.began_s
+            yield from (at for _, start, end in event.rows for at in (start, end))
+        case PlanChosen():
+            rows = chain.from_iterable(event.predicted.values())
+            yield from (at for _, start, end in rows for at in (start, end))
+            yield event.predicted_step_s or 0.0
+
+
+def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first: Any = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -117,7 +117,10 @@ class Progress(ABC):
                 return self._plan(event)
             case Validated() if self._run:
                 loss = f"{self._loss(event.loss)} {self._run.metric}"
-                return [(f"validation after {plural(event.step, 'step')}: {loss}", "cyan")]
+                when = (
+                    f"after {plural(event.step, 'step')}" if event.step else "before the first step"
+                )
+                return [(f"validation {when}: {loss}", "cyan")]
             case CheckpointWritten():
                 facts = f"{size(event.bytes)} in {duration(event.seconds)}"
                 return [(f"checkpoint after {plural(event.step, 'step')}: {facts}, {event.path}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,14 +12,16 @@ from typing import Any
 
 from ithaca.planner.plan import Plan
 from ithaca.planner.profile import Profile
+from ithaca.planner.program import Program
 from ithaca.planner.schedule import programs, validation_programs
 from ithaca.planner.simulate import simulate
 from ithaca.runtime.checkpoint.compatibility import check_resume
 from ithaca.runtime.checkpoint.store import CheckpointStore, Found
+from ithaca.runtime.config.job import Numerics
 from ithaca.runtime.config.load import LoadedJob
 from ithaca.runtime.control.plane import ControlPlane
 from ithaca.runtime.controller import Controller, Mission
-from ithaca.runtime.crew import Crew, CrewError
+from ithaca.runtime.crew import Crew
 from ithaca.runtime.engine.held import Model
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import (
@@ -87,7 +88,9 @@ def find_checkpoint(folder: Path, resume: bool) -> tuple[Found | None, tuple[str
 def recording(folder: Path, listeners: Sequence[Emit]) -> Iterator[Emit]:
     """Owns the run folder and its event log; what is emitted reaches log and listeners."""
     waiting: list[str] = []
-    with RunLock(folder), EventLog(folder / LOG, warn=waiting.append) as log:
+    with RunLock(folder) as lock, EventLog(folder / LOG, warn=waiting.append) as log:
+        left = CheckpointStore(folder, keep=1).clean(lock)
+        waiting += [f"removed what a crash left of a checkpoint: {path.name}" for path in left]
 
         def emit(event: Event) -> None:
             log(event)
@@ -214,11 +217,14 @@ def _announce(start: Start, mission: Mission, crew: Crew, emit: Emit) -> None:
                 torch=facts.torch,
             )
         )
-    emit(_plan_chosen(mission.plan, mission.programs, start.profile))
+    exact = mission.job.numerics is Numerics.EXACT
+    emit(_plan_chosen(mission.plan, mission.programs, start.profile, exact))
 
 
-def _plan_chosen(plan: Plan, own: Mapping[int, Any], profile: Profile) -> PlanChosen:
-    prediction = simulate(own, profile)
+def _plan_chosen(
+    plan: Plan, own: Mapping[int, Program], profile: Profile, exact: bool
+) -> PlanChosen:
+    prediction = simulate(own, profile, exact=exact)
     return PlanChosen(
         time_s=time.time(),
         generation=plan.generation,
@@ -226,12 +232,9 @@ def _plan_chosen(plan: Plan, own: Mapping[int, Any], profile: Profile) -> PlanCh
         programs={str(worker): str(program) for worker, program in own.items()},
         predicted_step_s=prediction.step_s,
         predicted={
-            str(worker): [(str(row.action), row.start_s, row.end_s) for row in rows]
-            for worker, rows in prediction.rows.items()
+            str(worker): [(str(t.action), round(t.start_s, 6), round(t.end_s, 6)) for t in timed]
+            for worker, timed in prediction.rows.items()
         },
         predicted_peak_bytes={str(w): peak for w, peak in prediction.peak_bytes.items()},
-        reason=f"made from a profile: {json.dumps(dict(profile.origin))}",
+        reason=f"times are {profile.origin.get('times', 'given')}",
     )
-
-
-__all__ = ["CrewError", "Start", "carry_out", "find_checkpoint", "recording", "tell_showcase"]

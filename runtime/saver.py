@@ -98,8 +98,7 @@ class Saver:
             self._abandon(now.step)
             if is_death(error):
                 raise
-            reason = "a newer one was due before it" if isinstance(error, KeyError) else str(error)
-            raise CheckpointFailedError(now.step, reason) from error
+            raise CheckpointFailedError(now.step, str(error)) from error
         now.files |= {file.name: file for file in saved.files}
         now.hashes |= saved.hashes
         return None if self.futures else self._commit(now)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ithaca.runtime.checkpoint.store import CheckpointStore, Found
+from ithaca.runtime.checkpoint.reader import read_layer
+from ithaca.runtime.checkpoint.store import Found
 from ithaca.runtime.config.job import Job
 from ithaca.runtime.workload import Workload, default_dtype
 
@@ -16,11 +17,10 @@ def trained_modules(workload: Workload, job: Job, found: Found) -> list[nn.Modul
     Raises:
         DamagedError: a file is not what the manifest says.
     """
-    store = CheckpointStore(found.folder.parent.parent, keep=1)
     modules = []
     for spec in workload.layers():
         module = spec.build()
-        state = store.read_layer(found, spec.name)
+        state = read_layer(found.folder, found.manifest.layer(spec.name))
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 parameter.copy_(state[f"param.{name}"])

@@ -11,6 +11,7 @@ import os
 import platform
 import resource
 import socket
+import threading
 import time
 import traceback
 import uuid
@@ -18,12 +19,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
+from torch.distributed.distributed_c10d import TCPStore
 
 from ithaca.planner.plan import Plan
 from ithaca.planner.program import Action, Program
+from ithaca.runtime.checkpoint.reader import read_layer
 from ithaca.runtime.checkpoint.state import Staged, stage
-from ithaca.runtime.checkpoint.store import CheckpointStore
 from ithaca.runtime.checkpoint.writer import write_layer
 from ithaca.runtime.cluster import interface_address
 from ithaca.runtime.config.job import Job, NanPolicy, Numerics
@@ -64,6 +65,10 @@ def writer_of(plan: Plan, layer: int) -> int:
     return holders[layer % len(holders)]
 
 
+class NotStagedError(Exception):
+    """A checkpoint was asked for whose copy is not there; training goes on."""
+
+
 class WorkerFailedError(Exception):
     """Carries a worker's :class:`Trouble` through Ray to the controller."""
 
@@ -83,12 +88,14 @@ class Worker:
         self._threads = threads
         self._device = torch.device(device)
         self._address = interface_address(interface) if interface else None
-        self._store: dist.TCPStore | None = None
+        self._store: TCPStore | None = None
         self._channel: GlooChannel | NcclChannel | None = None
         self._heart: Heart | None = None
         self._trainer: Trainer | None = None
         self._assignment: Assignment | None = None
-        self._staged: dict[int, dict[str, Staged]] = {}
+        self._staged: dict[str, Staged] = {}
+        self._staged_step = -1
+        self._staging = threading.Condition()
         self._position = Position(time.monotonic)
 
     def facts(self, address: str) -> Facts:
@@ -119,15 +126,15 @@ class Worker:
             workload, engine_settings(job), plan.layers_of(assignment.worker), self._device
         )
         if assignment.resume is not None:
-            store = CheckpointStore(assignment.resume.folder.parent.parent, keep=1)
+            found = assignment.resume
             for layer in trainer.holdings.layers.values():
-                layer.load(store.read_layer(assignment.resume, layer.name))
-            trainer.step = assignment.resume.step
+                layer.load(read_layer(found.folder, found.manifest.layer(layer.name)))
+            trainer.step = found.step
         self._assignment, self._trainer = assignment, trainer
 
     def open_store(self, timeout_s: float) -> int:
         """Host the generation's store; its port."""
-        self._store = dist.TCPStore(
+        self._store = TCPStore(
             self._address or "127.0.0.1",
             0,
             is_master=True,
@@ -141,7 +148,7 @@ class Worker:
         assignment, trainer = self._current()
         plan, timeouts = Plan.parse(assignment.plan), Timeouts.from_detect(assignment.job.detect)
         join = timedelta(seconds=timeouts.join_s)
-        store = dist.TCPStore(host, port, is_master=False, timeout=join)
+        store = TCPStore(host, port, is_master=False, timeout=join)
         here = (
             store,
             plan.generation,
@@ -186,8 +193,19 @@ class Worker:
                 self._heart.flush(Timeouts.from_detect(assignment.job.detect).grace_s)
 
     def save(self, step: int, folder: str) -> Saved:
-        """Write this worker's part of the checkpoint of ``step``; ``KeyError`` if not staged."""
-        staged = self._staged.pop(step)
+        """Write this worker's part of the checkpoint of ``step``.
+
+        Raises:
+            NotStagedError: the copy for it was replaced by that of a newer checkpoint.
+            OSError: the disk does not take it.
+        """
+        assignment, _ = self._current()
+        bound_s = Timeouts.from_detect(assignment.job.detect).drain_s
+        with self._staging:
+            self._staging.wait_for(lambda: self._staged_step >= step, bound_s)
+            if self._staged_step != step:
+                raise NotStagedError(f"there is no copy for it, but of step {self._staged_step}")
+            staged, self._staged = self._staged, {}
         files = [write_layer(Path(folder), name, s.tensors, step) for name, s in staged.items()]
         hashes = {
             name: combine({key: hash_tensor(tensor) for key, tensor in s.tensors.items()})
@@ -202,7 +220,7 @@ class Worker:
         if self._channel is not None:
             self._channel.close()
         self._heart = self._channel = self._trainer = self._assignment = self._store = None
-        self._staged.clear()
+        self._staged, self._staged_step = {}, -1
 
     def _current(self) -> tuple[Assignment, Trainer]:
         if self._assignment is None or self._trainer is None:
@@ -240,12 +258,14 @@ class Worker:
         """Copy the layers that this worker writes; an older copy not yet asked for is dropped."""
         assignment, trainer = self._current()
         plan = Plan.parse(assignment.plan)
-        self._staged.clear()
-        self._staged[step] = {
+        copies = {
             layer.name: stage(layer.state())
             for layer in trainer.holdings.layers.values()
             if writer_of(plan, layer.index) == assignment.worker
         }
+        with self._staging:
+            self._staged, self._staged_step = copies, step
+            self._staging.notify_all()
 
 
 class _Run:
@@ -273,51 +293,54 @@ class _Run:
             last = trainer.step == self._job.steps
             if every and (trainer.step % every == 0 or last):
                 self._validate()
-            saves = self._job.checkpoint.every
-            if last or drained or (saves and trainer.step % saves == 0):
-                self._worker.keep_for_checkpoint(trainer.step)
         return Outcome(trainer.step, drained, self._skipped)
 
     def _step(self) -> bool:
         trainer, rows = self._trainer, list[Row]()
-        step, began, wall = trainer.step, time.perf_counter(), time.time()
+        began, wall = time.perf_counter(), time.time()
         tally = drive(trainer.train_step(self._program), self._enter, time.perf_counter, rows)
         seconds = time.perf_counter() - began
         self._skipped += not tally.finite
+        # Copied before anybody hears of the step: whoever hears of it may ask for the copy.
+        saves, last = self._job.checkpoint.every, trainer.step == self._job.steps
+        if last or tally.drain or (saves and trainer.step % saves == 0):
+            self._worker.keep_for_checkpoint(trainer.step)
         if self._speaks:
-            self._worker.report(self._step_done(step, tally, seconds))
-        if step % self._job.report.timeline_every == 0:
-            self._worker.report(
-                Timeline(
-                    time_s=time.time(),
-                    step=step + 1,
-                    worker=self._id,
-                    began_s=wall,
-                    rows=[(what, round(a, 6), round(b, 6)) for what, a, b in rows],
-                    peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                )
-            )
+            self._worker.report(self._step_done(tally, seconds))
+        if (trainer.step - 1) % self._job.report.timeline_every == 0:
+            self._worker.report(self._timeline(wall, rows))
         hashes = self._job.report.hash_every
         if hashes and trainer.step % hashes == 0:
-            self._worker.report(
-                LayersHashed(
-                    time_s=time.time(),
-                    step=trainer.step,
-                    worker=self._id,
-                    hashes=dict(trainer.hashes()),
-                )
-            )
+            self._worker.report(self._layers_hashed())
         return tally.drain
 
-    def _step_done(self, step: int, tally: Tally, seconds: float) -> StepDone:
+    def _timeline(self, began_s: float, rows: list[Row]) -> Timeline:
+        return Timeline(
+            time_s=time.time(),
+            step=self._trainer.step,
+            worker=self._id,
+            began_s=began_s,
+            rows=[(what, round(start, 6), round(end, 6)) for what, start, end in rows],
+            peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )
+
+    def _layers_hashed(self) -> LayersHashed:
+        return LayersHashed(
+            time_s=time.time(),
+            step=self._trainer.step,
+            worker=self._id,
+            hashes=dict(self._trainer.hashes()),
+        )
+
+    def _step_done(self, tally: Tally, seconds: float) -> StepDone:
         return StepDone(
             time_s=time.time(),
-            step=step + 1,
+            step=self._trainer.step,
             generation=self._generation,
             loss=tally.loss,
             auxiliary=tally.auxiliary,
             norm=tally.norm,
-            lr=self._trainer.settings.optimizer.rate(step),
+            lr=self._trainer.settings.optimizer.rate(self._trainer.step - 1),
             count=tally.count,
             samples=tally.samples,
             seconds=seconds,
@@ -328,9 +351,7 @@ class _Run:
         if self._validation is None:
             return
         began = time.perf_counter()
-        tally = drive(
-            self._trainer.validate(self._validation), self._enter, time.perf_counter, []
-        )
+        tally = drive(self._trainer.validate(self._validation), self._enter, time.perf_counter, [])
         if self._speaks:
             self._worker.report(
                 Validated(

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
 from ithaca.runtime import environment
-from ithaca.runtime.cluster import Cluster, ClusterError
+from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.script.flags import add_flags
 from ithaca.runtime.script.request import spec_from
-from ithaca.runtime.script.spec import LaunchError
 
-_USAGE_ERROR = 2
-_SIGNALLED = 128
 _EPILOG = """\
 The script finds torchrun's environment (RANK, WORLD_SIZE, MASTER_ADDR, TORCHELASTIC_...) and Ray
 Train's NODE_RANK; a failure of one rank ends all and, up to --max-restarts, starts all again.
@@ -37,22 +33,19 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace) -> int:
-    """Launches what ``args`` say and returns the exit code."""
-    shell = environment.snapshot()
-    try:
-        spec = spec_from(args, shell, Path.cwd())
-        from ithaca.runtime.script.console import Console
-        from ithaca.runtime.script.launch import launch
+    """Launches what ``args`` say and returns the exit code.
 
-        console = Console(sys.stdout.buffer, sys.stderr.buffer)
-        with Cluster.start(spec.nodes.least, args.address) as cluster:
-            outcome = launch(spec, cluster, console)
-    except (LaunchError, ClusterError) as error:
-        for line in str(error).splitlines():
-            print(f"ithaca launch: {line}", file=sys.stderr)
-        return _USAGE_ERROR
-    except KeyboardInterrupt:
-        return _SIGNALLED + signal.SIGINT
+    Raises:
+        UserError: nothing was started, because the flags, the script or the cluster will not do.
+    """
+    shell = environment.snapshot()
+    spec = spec_from(args, shell, Path.cwd())
+    from ithaca.runtime.script.console import Console
+    from ithaca.runtime.script.launch import launch
+
+    console = Console(sys.stdout.buffer, sys.stderr.buffer)
+    with Cluster.start(spec.nodes.least, args.address) as cluster:
+        outcome = launch(spec, cluster, console)
     if outcome.report:
         console.say(outcome.report)
     return outcome.code

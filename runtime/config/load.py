@@ -57,7 +57,7 @@ class LoadedJob:
     overrides: tuple[str, ...]
     marks: Marks
 
-    def refuse(self, error: ValueError, key: str = "") -> ConfigError:
+    def refuse(self, error: Exception, key: str = "") -> ConfigError:
         """The error that tells of ``error`` where the dotted ``key`` stands.
 
         A :class:`BadValue` names its key itself.

@@ -102,8 +102,9 @@ class LayerOptimizer:
             group["lr"] = lr
         device = next(iter(self._named.values())).device
         # The fused kernel divides while it reads: no pass over the gradients of its own.
-        self._adamw.grad_scale = torch.tensor(divisor, dtype=torch.float32, device=device)
-        self._adamw.found_inf = torch.zeros((), dtype=torch.float32, device=device)
+        scale = torch.tensor(divisor, dtype=torch.float32, device=device)
+        setattr(self._adamw, "grad_scale", scale)  # noqa: B010 - not in torch's stubs
+        setattr(self._adamw, "found_inf", torch.zeros_like(scale))  # noqa: B010
         self._adamw.step()
         for weight in self._named.values():
             weight.grad = None

@@ -7,12 +7,12 @@ computation is the same wherever the cuts between workers fall (I4).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.pipelining._backward import stage_backward_input, stage_backward_weight
 
 from ithaca.runtime.workload import Value, like, tensors
@@ -98,7 +98,7 @@ def backward_input(
     if not wanted:
         trace.deferred = (roots, seeds)
         return []
-    found, groups = stage_backward_input(roots, seeds, wanted, iter(weights))
+    found, groups = stage_backward_input(roots, seeds, wanted, _parameters(weights))
     trace.deferred = groups
     for tensor in wanted:
         tensor.grad = None
@@ -114,13 +114,17 @@ def backward_weight(trace: Trace, weights: Sequence[Tensor]) -> list[Tensor]:
         roots, seeds = trace.deferred
         return _grad(roots, list(weights), seeds)
     groups = [group for group in trace.deferred if "grads" in group]
-    found = stage_backward_weight(iter(weights), groups)
+    found = stage_backward_weight(_parameters(weights), groups)
     for weight in weights:
         weight.grad = None
     return [
         torch.zeros_like(weight) if gradient is None else gradient
         for weight, gradient in zip(weights, found, strict=True)
     ]
+
+
+def _parameters(weights: Sequence[Tensor]) -> Iterator[nn.Parameter]:
+    return (weight for weight in weights if isinstance(weight, nn.Parameter))
 
 
 def try_split(

@@ -31,4 +31,4 @@ class Channel(Protocol):
         """Wait for all sends that were started; called when the commit says they were received."""
 
     def all_reduce(self, workers: tuple[int, ...], content: Tensor) -> Pending:
-        """Sum ``content`` in place over ``workers``, in the library's order (``numerics: fast``)."""
+        """Sum ``content`` over ``workers``, in place and in the library's order."""

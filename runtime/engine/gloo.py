@@ -9,6 +9,7 @@ from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from ithaca.runtime.engine.steps import Pending
 
@@ -35,7 +36,7 @@ class GlooChannel:
 
     def __init__(
         self,
-        store: dist.Store,
+        store: Store,
         generation: int,
         worker: int,
         workers: Sequence[int],
@@ -44,7 +45,7 @@ class GlooChannel:
     ) -> None:
         self.worker = worker
         self.workers = tuple(workers)
-        self._store = dist.PrefixStore(f"generation-{generation}", store)
+        self._store = PrefixStore(f"generation-{generation}", store)
         self._timeout = timedelta(seconds=timeout_s)
         self._hostname = hostname
         self._group = self._make("world", self.workers)
@@ -52,10 +53,10 @@ class GlooChannel:
         self._sends: list[tuple[Any, Tensor]] = []
 
     def _make(self, name: str, workers: tuple[int, ...]) -> Any:  # noqa: ANN401 - torch's group
-        options = dist.ProcessGroupGloo._Options()
+        options: Any = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
         options._timeout = self._timeout
         options._devices = [dist.ProcessGroupGloo.create_device(hostname=self._hostname)]
-        store = dist.PrefixStore(name, self._store)
+        store = PrefixStore(name, self._store)
         return dist.ProcessGroupGloo(store, workers.index(self.worker), len(workers), options)
 
     def send(self, peer: int, tag: int, content: Tensor) -> None:

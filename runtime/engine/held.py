@@ -110,12 +110,12 @@ class HeldLayer:
         named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
         self.names = tuple(name for name, _ in named)
         if dtype is torch.float32:
-            self.masters = [parameter for _, parameter in named]
+            self.masters: list[Tensor] = [parameter for _, parameter in named]
         else:
             self.masters = [nn.Parameter(p.detach().float().clone()) for _, p in named]
             module.to(dtype)
         self.module = module
-        self.parameters = [parameter for _, parameter in named]
+        self.parameters: list[Tensor] = [parameter for _, parameter in named]
         self.optimizer = LayerOptimizer(self.names, self.masters, settings)
 
     def step(self, gradients: Sequence[Tensor], lr: float, divisor: float) -> None:

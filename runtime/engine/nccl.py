@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from ithaca.runtime.engine.gloo import GlooChannel, Receiving
 from ithaca.runtime.engine.steps import Pending
@@ -24,7 +25,7 @@ class NcclChannel:
 
     def __init__(
         self,
-        store: dist.Store,
+        store: Store,
         generation: int,
         worker: int,
         workers: Sequence[int],
@@ -35,7 +36,7 @@ class NcclChannel:
         self.worker = worker
         self.workers = tuple(workers)
         self._gloo = GlooChannel(store, generation, worker, workers, timeout_s, hostname)
-        self._store = dist.PrefixStore(f"nccl-{generation}", store)
+        self._store = PrefixStore(f"nccl-{generation}", store)
         self._timeout = timedelta(seconds=timeout_s)
         self._device = device
         self._groups: dict[tuple[int, ...], Any] = {}
@@ -45,7 +46,7 @@ class NcclChannel:
         if workers not in self._groups:
             options = dist.ProcessGroupNCCL.Options()
             options._timeout = self._timeout
-            store = dist.PrefixStore("+".join(map(str, workers)), self._store)
+            store = PrefixStore("+".join(map(str, workers)), self._store)
             rank = workers.index(self.worker)
             group = dist.ProcessGroupNCCL(store, rank, len(workers), options)
             self._groups[workers] = group

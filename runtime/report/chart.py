@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from ithaca.runtime.report.wording import figure, plural
 
@@ -22,12 +23,17 @@ _MOST_HITS = 100
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Values over steps. ``look`` is the CSS class that a template draws it with."""
+    """Values over steps.
+
+    ``look`` is the CSS class that a template draws it with, ``last`` the value for the legend
+    if it is not that of the last point.
+    """
 
     label: str
     look: str
     points: Points
     dots: bool = False
+    last: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +105,9 @@ def chart(
     shown = [curve for curve in finite if curve.points]
     if not shown:
         return Chart(title, unit, (), (), (), (), (), note)
-    x_scale = _Scale.over([x for curve in shown for x, _ in curve.points], room=0.0)
+    x_scale = _Scale.over([x for curve in shown for x, _ in curve.points])
     values = [y for curve in shown for _, y in curve.points] + ([] if floor is None else [floor])
-    y_scale = _Scale.over(values, room=0.0 if floor is not None else 0.04, top=0.04)
+    y_scale = _Scale.over(values).rounded(4)
     return Chart(
         title=title,
         unit=unit,
@@ -117,15 +123,15 @@ def chart(
 
 
 def smooth(points: Points) -> Points:
-    """The exponential moving average over about a fortieth of the points, started unbiased."""
-    keep = 1 - 1 / max(1.0, len(points) / 40)
-    total = weight = 0.0
+    """The mean over a window of about a fortieth of the points, centred on each."""
+    known = [(x, y) for x, y in points if abs(y) <= _MOST]
+    reach = max(1, len(known) // 80)
+    sums = [0.0, *accumulate(y for _, y in known)]
     out = []
-    for x, y in points:
-        if not math.isfinite(y):
-            continue
-        total, weight = keep * total + (1 - keep) * y, keep * weight + (1 - keep)
-        out.append((x, total / weight))
+    for place, (x, _) in enumerate(known):
+        near = min(reach, place, len(known) - 1 - place)
+        total = sums[place + near + 1] - sums[place - near]
+        out.append((x, total / (2 * near + 1)))
     return out
 
 
@@ -142,13 +148,18 @@ def thin(points: Points, most: int = _MOST_POINTS) -> Points:
     return [*out, points[-1]] if out[-1] != points[-1] else out
 
 
-def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
-    """About ``count`` round numbers within [low, high], evenly spaced."""
-    rough = (high - low) / max(1, count)
+def tick_step(low: float, high: float, count: int) -> float:
+    """A round number that goes about ``count`` times into ``high - low``, which is above 0."""
+    rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * f for f in (1, 2, 2.5, 5, 10) if power * f >= rough * 0.999)
+    return next(power * f for f in (1, 2, 2.5, 5, 10) if power * f >= rough * 0.999)
+
+
+def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
+    """About ``count`` round numbers within [low, high], evenly spaced; integers if ``whole``."""
+    step = tick_step(low, high, count)
     if whole:
-        step = max(1.0, math.ceil(step))
+        step = float(max(1, math.ceil(step)))
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [number * step for number in range(first, last + 1)]
@@ -160,15 +171,26 @@ class _Scale:
     high: float
 
     @classmethod
-    def over(cls, values: Sequence[float], *, room: float, top: float = 0.0) -> _Scale:
+    def over(cls, values: Sequence[float]) -> _Scale:
         low, high = min(values), max(values)
         if high - low <= max(_LEAST, 1e-9 * max(abs(low), abs(high))):
             around = abs(low) * 0.5 or 1.0
             return cls(low - around, high + around)
-        return cls(low - room * (high - low), high + top * (high - low))
+        return cls(low, high)
 
     def __call__(self, value: float) -> float:
         return round(SIDE * (value - self.low) / (self.high - self.low), 2)
+
+    def rounded(self, count: int) -> _Scale:
+        """With each end moved to the next tick if that is near, and a little if it is far."""
+        near, little = 0.14 * (self.high - self.low), 0.04 * (self.high - self.low)
+        step = tick_step(self.low, self.high, count)
+        low = math.floor(self.low / step + 1e-9) * step
+        high = math.ceil(self.high / step - 1e-9) * step
+        return _Scale(
+            low if self.low - low <= near else self.low - little,
+            high if high - self.high <= near else self.high + little,
+        )
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
@@ -179,7 +201,7 @@ class _Scale:
 
 def _finite(curve: Curve) -> Curve:
     points = [(x, y) for x, y in curve.points if abs(y) <= _MOST]
-    return Curve(curve.label, curve.look, points, curve.dots)
+    return replace(curve, points=points)
 
 
 def _stroke(curve: Curve, x: _Scale, y: _Scale, write: Callable[[float], str]) -> Stroke:
@@ -189,7 +211,8 @@ def _stroke(curve: Curve, x: _Scale, y: _Scale, write: Callable[[float], str]) -
         path = "".join(f"M{a:g} {b:g}h0" for a, b in places)
     else:
         path = "M" + "L".join(f"{a:g} {b:g}" for a, b in places)
-    return Stroke(curve.label, curve.look, path, dots, write(curve.points[-1][1]))
+    last = curve.points[-1][1] if curve.last is None else curve.last
+    return Stroke(curve.label, curve.look, path, dots, write(last))
 
 
 def _worded(values: Sequence[float]) -> list[tuple[float, str]]:

@@ -44,7 +44,7 @@ def facts(story: Story, plan: Plan | None) -> list[str]:
 
 
 def layout(plan: Plan) -> str:
-    """Pipelines and stages, such as ``2 pipelines × 2 stages``."""  # noqa: RUF002
+    """Pipelines and stages, such as ``2 pipelines × 2 stages``."""
     counts = [len(pipeline.stages) for pipeline in plan.pipelines]
     if len(set(counts)) == 1:
         return f"{plural(len(counts), 'pipeline')} × {plural(counts[0], 'stage')}"  # noqa: RUF001
@@ -99,7 +99,7 @@ def rate_chart(story: Story) -> Chart:
 def norm_chart(story: Story) -> Chart:
     """The global gradient norm before clipping."""
     points = [(step, done.norm) for step, done in story.steps.items()]
-    return chart("Gradient norm", "before clipping", _soft("norm", "norm", points), floor=0.0)
+    return chart("Gradient norm", "unclipped", _soft("norm", "norm", points), floor=0.0)
 
 
 def learning_rate_chart(story: Story) -> Chart:
@@ -110,10 +110,11 @@ def learning_rate_chart(story: Story) -> Chart:
 
 
 def _soft(label: str, look: str, points: Points) -> Iterable[Curve]:
-    """The curve; a long one as a faint line under its moving average."""
+    """The curve; a long one as a faint line under its moving mean."""
     if len(points) <= _FEW:
         return [Curve(label, look, points)]
-    return [Curve("", f"{look} faint", points), Curve(label, look, smooth(points))]
+    mean = Curve(label, look, smooth(points), last=points[-1][1])
+    return [Curve("", f"{look} faint", points), mean]
 
 
 def _rates(story: Story) -> Points:

@@ -18,8 +18,8 @@ LEGEND = (
     ("I", "backward, inputs"),
     ("W", "backward, weights"),
     ("WAIT", "waiting for input"),
-    ("RECV", "posting a receive"),
     ("SEND", "sending"),
+    ("RECV", "posting a receive"),
     ("REDUCE", "reduction"),
     ("TIE", "tied weights"),
     ("COMMIT", "commit"),
@@ -28,6 +28,7 @@ LEGEND = (
 )
 COMPUTE = frozenset({"F", "B", "I", "W", "STEP"})
 EXCHANGE = frozenset({"SEND", "RECV", "REDUCE", "TIE", "COMMIT"})
+_KNOWN = frozenset(op for op, _ in LEGEND)
 _MOST_WORKERS = 32
 _MOST_BARS = 600
 _LABEL_PART = 0.022
@@ -82,8 +83,8 @@ class Share:
 
 def op_of(action: str) -> str:
     """The op that an action's text starts with; ``OTHER`` if it is none that is known."""
-    word = action.split(maxsplit=1)[0] if action.strip() else ""
-    return word if any(word == op for op, _ in LEGEND) else "OTHER"
+    word, _, _ = action.partition(" ")
+    return word if word in _KNOWN else "OTHER"
 
 
 def gantt(

@@ -38,7 +38,7 @@ class Outcome:
 
 
 def outcome(story: Story) -> Outcome:
-    """How the newest attempt ended; a log without an end is that of a run still going, or killed."""
+    """How the newest attempt ended; without an end the run still goes on, or was killed."""
     if story.end is not None:
         looks = {"finished": "good", "drained": "pause", "failed": "bad"}
         reason = "" if story.end.outcome == "finished" else story.end.reason
@@ -54,7 +54,7 @@ def entries(story: Story) -> list[Entry]:
     shown = [_entry(notice, first_s) for notice in story.notices[-_MOST:]]
     older = len(story.notices) - len(shown)
     if older:
-        shown.insert(0, Entry("", "note", f"{plural(older, 'older event')}: see the log"))
+        shown.insert(0, Entry("", "plain", f"{plural(older, 'older event')}: see the log"))
     return shown
 
 
@@ -67,12 +67,12 @@ def _entry(notice: Notice, first_s: float) -> Entry:
     at = since(notice.time_s, first_s)
     match notice:
         case RunStarted(resumed_from=None):
-            return Entry(at, "note", f"started: {plural(notice.steps, 'step')} to do")
+            return Entry(at, "plain", f"started: {plural(notice.steps, 'step')} to do")
         case RunStarted():
-            return Entry(at, "note", f"resumed after {plural(notice.resumed_from or 0, 'step')}")
+            return Entry(at, "plain", f"resumed after {plural(notice.resumed_from or 0, 'step')}")
         case PlanChosen():
             text = f"generation {notice.generation}: {notice.reason}"
-            return Entry(at, "note", text, notice.plan)
+            return Entry(at, "plain", text, notice.plan)
         case CheckpointWritten():
             facts = f"{size(notice.bytes)} in {duration(notice.seconds)}"
             text = f"checkpoint after {plural(notice.step, 'step')}, {facts}"

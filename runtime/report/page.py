@@ -30,7 +30,6 @@ def build_page(events: Iterable[Event]) -> str:
     plan, run = _plan(story), story.run
     step = story.typical_step()
     measured = story.timelines[step] if step is not None else {}
-    predicted = story.plan.predicted if story.plan else {}
     return (
         _environment()
         .get_template("page.html.j2")
@@ -44,7 +43,7 @@ def build_page(events: Iterable[Event]) -> str:
             loss=figures.loss_chart(story),
             throughput=figures.rate_chart(story),
             small=(figures.norm_chart(story), figures.learning_rate_chart(story)),
-            gantt=gantt({int(worker): rows for worker, rows in predicted.items()}, measured, plan),
+            gantt=gantt(story.predicted, measured, plan),
             gantt_step=step,
             step_row=step_row(story),
             crew_rows=crew_rows(story, plan, measured),

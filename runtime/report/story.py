@@ -79,6 +79,12 @@ class Story:
         return self.plans[-1] if self.plans else None
 
     @property
+    def predicted(self) -> dict[int, list[tuple[str, float, float]]]:
+        """The newest plan's expected timeline of each worker."""
+        rows = self.plan.predicted if self.plan else {}
+        return {int(worker): part for worker, part in rows.items() if worker.isdecimal()}
+
+    @property
     def state_hash(self) -> str | None:
         """The newest hash of the whole state."""
         if self.end and self.end.state_hash:

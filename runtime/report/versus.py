@@ -46,11 +46,9 @@ def step_row(story: Story) -> StepRow | None:
     return StepRow(story.plan.predicted_step_s, story.median_step_s())
 
 
-def crew_rows(
-    story: Story, plan: Plan | None, measured: Mapping[int, Timeline]
-) -> list[CrewRow]:
+def crew_rows(story: Story, plan: Plan | None, measured: Mapping[int, Timeline]) -> list[CrewRow]:
     """A row for every worker of the newest plan or of the measured step, by id."""
-    predicted = {int(w): rows for w, rows in story.plan.predicted.items()} if story.plan else {}
+    predicted = story.predicted
     expected = dict(story.plan.predicted_peak_bytes) if story.plan else {}
     seen = aligned(measured)
     lengths = [

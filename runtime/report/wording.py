@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+
+_POWERFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def duration(seconds: float) -> str:
@@ -78,5 +81,9 @@ def rate_unit(metric: str) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` whose control characters, save line ends and tabs, are shown and not obeyed."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
+    """``text`` without power over a terminal or a page.
+
+    Control characters (save line ends and tabs), halves of surrogate pairs and marks that turn
+    the direction of the text are replaced by U+FFFD.
+    """
+    return _POWERFUL.sub("\ufffd", text.replace("\r\n", "\n"))

@@ -35,7 +35,7 @@ class Failure:
         place: of the rank.
         host, pid: of its process; pid None when the agent is lost with it.
         code: exit code, or minus the signal; None when nobody saw the exit.
-        at: time of the error file if any, else of the exit; seconds since the epoch.
+        at: when it wrote its traceback if it did, else when it ended; seconds since the epoch.
         trace: the traceback, or what stands for it; may be empty.
         source: where the trace is from.
         folder: of its logs; None when it has none.
@@ -63,6 +63,11 @@ class Failure:
             return f"signal {-self.code}"
 
     @property
+    def has_traceback(self) -> bool:
+        """Whether an exception of the script is known."""
+        return _HEADER in self.trace
+
+    @property
     def summary(self) -> str:
         """The line that names the exception, or the last line; empty without a trace."""
         lines = self.trace.splitlines()
@@ -82,18 +87,19 @@ class Failure:
 def failure_of(end: RankExit) -> Failure:
     """The failure behind an exit with a code other than zero."""
     recorded = _recorded(end.error)
-    if recorded:
-        trace, source = recorded, "error file"
+    trace = recorded or last_trace(end.stderr)
+    if recorded and end.error_at is not None:
+        at = min(end.at, end.error_at)
     else:
-        trace, source = last_trace(end.stderr), "end of stderr"
+        at = min(end.at, end.stderr_at) if _HEADER in trace else end.at
     return Failure(
         place=end.place,
         host=end.host,
         pid=end.pid,
         code=end.code,
-        at=end.at if end.error_at is None else min(end.at, end.error_at),
+        at=at,
         trace=trace,
-        source=source,
+        source="error file" if recorded else "end of stderr",
         folder=end.folder,
     )
 

@@ -120,10 +120,13 @@ class Group:
 
     def _note(self, end: RankExit) -> None:
         self._ended.add(end.place.rank)
-        ours = (-signal.SIGTERM, -signal.SIGKILL, *(-n for n in self._signals.received))
-        if end.code == 0 or (self._stopping and end.code in ours):
+        if end.code == 0:
             return
-        self._failures.append(failure_of(end))
+        failure = failure_of(end)
+        ours = (-signal.SIGTERM, -signal.SIGKILL, *(-n for n in self._signals.received))
+        if self._stopping and end.code in ours and not failure.has_traceback:
+            return  # ended by us, with nothing of its own to tell
+        self._failures.append(failure)
         self._stop(signal.SIGTERM)
 
     def _lose(self, member: Member, reason: str) -> None:

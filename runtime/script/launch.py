@@ -91,5 +91,5 @@ def _ending(ended: AttemptResult, number: int, spec: LaunchSpec) -> str | None:
     if number >= spec.max_restarts:
         return f"no restart is left of {spec.max_restarts}" if spec.max_restarts else "no restarts"
     if number == 0 and any(failure.would_recur for failure in ended.failures):
-        return "not restarted, because it would meet the same error before it began"
+        return "no restart, which would meet the same error"
     return None

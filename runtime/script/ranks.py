@@ -67,6 +67,7 @@ class RankExit:
         error: what torch's recorder left in the error file; empty without.
         error_at: when it was written; None without.
         stderr: the end of its standard error when it failed, at most 64 KiB.
+        stderr_at: when that was written.
         folder: its log folder.
     """
 
@@ -78,6 +79,7 @@ class RankExit:
     error: str
     error_at: float | None
     stderr: str
+    stderr_at: float
     folder: Path
 
 
@@ -123,6 +125,7 @@ class _Rank:
         folder = self.order.folder
         code = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
         error = folder / ERROR_FILE
+        stderr = folder / f"{Stream.ERR.value}.log"
         return RankExit(
             place=self.order.place,
             host=socket.gethostname(),
@@ -131,7 +134,8 @@ class _Rank:
             at=time.time(),
             error=last_text(error),
             error_at=error.stat().st_mtime if error.is_file() else None,
-            stderr=last_text(folder / f"{Stream.ERR.value}.log") if code else "",
+            stderr=last_text(stderr) if code else "",
+            stderr_at=stderr.stat().st_mtime,
             folder=folder,
         )
 
@@ -252,6 +256,9 @@ class Warden:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_WARDEN)],
             stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # the agent's are Ray's, and go with the cluster
+            stderr=subprocess.DEVNULL,
+            env={},
             start_new_session=True,
         )
         self._process.wait()  # it detaches at once

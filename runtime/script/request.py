@@ -56,8 +56,6 @@ def spec_from(args: argparse.Namespace, shell: Mapping[str, str], folder: Path) 
             environment=shell,
             prefix=environment.read(environment.LOG_LINE_PREFIX, shell) or "",
         )
-    except LaunchError:
-        raise
     except ValueError as error:
         raise LaunchError(str(error)) from error
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from ithaca.runtime.errors import UserError
 from ithaca.runtime.script.streams import Routing
 
 
-class LaunchError(ValueError):
+class LaunchError(UserError):
     """Nothing was started, and the reason is the user's to mend: one message, exit code 2."""
 
 

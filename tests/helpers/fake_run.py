@@ -68,12 +68,14 @@ class FakeRun:
         """The run's events, in order."""
         clock = Clock(self.began_s)
         yield from self._head(clock)
+        plan = Plan.parse(self.plan)
+        made = programs(plan)
         last = self.steps if self.stop is None else self.stop
         random = Random(f"{self.seed} {self.first}")
         if self.first == 0:
             yield Validated(time_s=clock.after(0.8), step=0, loss=5.53, count=65536, seconds=0.8)
         for step in range(self.first + 1, last + 1):
-            yield from self._step(step, random, clock)
+            yield from self._step(step, plan.generation, made, random, clock)
         yield from self._tail(last, clock)
 
     def _head(self, clock: Clock) -> Iterator[Event]:
@@ -115,10 +117,11 @@ class FakeRun:
             reason="the job asks for 2 pipelines of 2 stages",
         )
 
-    def _step(self, step: int, random: Random, clock: Clock) -> Iterator[Event]:
-        plan = Plan.parse(self.plan)
+    def _step(
+        self, step: int, generation: int, made: dict[int, Program], random: Random, clock: Clock
+    ) -> Iterator[Event]:
         spread = 0.3 if step == 1 else 0.08
-        rows = timelines(programs(plan), random, spread=spread, scale=1.04)
+        rows = timelines(made, random, spread=spread, scale=1.04)
         seconds = max(end for part in rows.values() for _, _, end in part)
         began = clock.now
         fall = 1.15 + 2.7 * math.exp(-step / 28) + 0.25 * math.exp(-step / 180)
@@ -126,12 +129,13 @@ class FakeRun:
         yield StepDone(
             time_s=clock.after(seconds),
             step=step,
-            generation=plan.generation,
+            generation=generation,
             loss=fall + random.gauss(0, 0.03),
             auxiliary=0.0,
             norm=0.6 + 3 * math.exp(-step / 15) + abs(random.gauss(0, 0.12)),
             lr=lr,
             count=16384,
+            samples=64,
             seconds=seconds,
         )
         if step % 20 == 1:

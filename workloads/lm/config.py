@@ -23,9 +23,17 @@ class ExpertsConfig(_Part):
     count: int = Field(ge=1, le=1024, description="experts per block")
     top_k: int = Field(default=2, ge=1, description="experts that each token is sent to")
     balance: float = Field(
-        default=0.01, ge=0, description="coefficient of the load-balancing loss; 0 for none"
+        default=0.01,
+        ge=0,
+        allow_inf_nan=False,
+        description="coefficient of the load-balancing loss; 0 for none",
     )
-    z: float = Field(default=0.0, ge=0, description="coefficient of the router z-loss; 0 for none")
+    z: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="coefficient of the router z-loss; 0 for none",
+    )
 
     @model_validator(mode="after")
     def _enough_experts(self) -> Self:
@@ -55,7 +63,11 @@ class DataConfig(_Part):
         default=None, ge=1, description="bytes of text used at most; none for all there is"
     )
     validation_fraction: float = Field(
-        default=0.05, gt=0, lt=1, description="share of the files held back for validation"
+        default=0.05,
+        gt=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="share of the files held back for validation",
     )
 
     @model_validator(mode="before")
@@ -87,7 +99,11 @@ class SampleConfig(_Part):
     prompt: str = Field(default="def ", description="text that it goes on from")
     bytes: int = Field(default=300, ge=0, le=100_000, description="bytes to write; 0 for none")
     temperature: float = Field(
-        default=0.7, ge=0, le=10, description="of the sampling; 0 takes the likeliest byte"
+        default=0.7,
+        ge=0,
+        le=10,
+        allow_inf_nan=False,
+        description="of the sampling; 0 takes the likeliest byte",
     )
 
 
@@ -109,11 +125,15 @@ class LMConfig(_Part):
     )
     context: int = Field(default=128, ge=1, le=1_048_576, description="bytes in a sequence")
     batch_size: int = Field(default=8, ge=1, le=1_048_576, description="sequences in a micro-batch")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of activations dropped")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, allow_inf_nan=False, description="share of activations dropped"
+    )
     tied: bool = Field(
         default=False, description="one weight for the embedding and the output projection"
     )
-    rope_base: float = Field(default=10_000.0, gt=1, description="base of the rotary frequencies")
+    rope_base: float = Field(
+        default=10_000.0, gt=1, allow_inf_nan=False, description="base of the rotary frequencies"
+    )
     experts: ExpertsConfig | None = Field(
         default=None, description="a mixture of experts; dense if left out"
     )

@@ -20,6 +20,11 @@ def _initialise(module: nn.Module, scale: float = 1.0) -> None:
             nn.init.normal_(part.weight, std=scale * part.in_features**-0.5)
 
 
+def _dropped(x: Tensor, layer: Embed | Block) -> Tensor:
+    """``x`` with the layer's dropout; draws no random number where there is none."""
+    return F.dropout(x, layer.dropout) if layer.dropout and layer.training else x
+
+
 class Embed(nn.Embedding):
     """Bytes, int64 [batch, length], to vectors [batch, length, dim]."""
 
@@ -30,7 +35,7 @@ class Embed(nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         """[batch, length] to [batch, length, dim]."""
-        return F.dropout(super().forward(input), self.dropout, self.training)
+        return _dropped(super().forward(input), self)
 
 
 class Block(nn.Module):
@@ -73,15 +78,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | WithLoss:
         """[batch, length, dim] to the same shape; with the auxiliary loss if there are experts."""
-        x = x + self._dropped(self.attention(self.attention_norm(x)))
+        x = x + _dropped(self.attention(self.attention_norm(x)), self)
         changed = self.feed_forward(self.feed_forward_norm(x))
         if isinstance(self.feed_forward, FeedForward):
-            return x + self._dropped(changed)
+            return x + _dropped(changed, self)
         value, loss = changed
-        return WithLoss(x + self._dropped(value), loss)
-
-    def _dropped(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+        return WithLoss(x + _dropped(value, self), loss)
 
 
 class Head(nn.Linear):

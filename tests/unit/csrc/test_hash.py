@@ -14,9 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from tests.unit.csrc import hash_reference as reference
 
 from ithaca.runtime.engine import hashing
+from tests.unit.csrc import hash_reference as reference
 
 CPP_TEST = Path(__file__).parents[3] / "csrc" / "tests" / "hash_test.cpp"
 

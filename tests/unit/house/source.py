@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,11 @@ ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "src" / "ithaca"
 NOT_SOURCE = frozenset({"build", "dist", "runs", "__pycache__"})
 GENERATED = frozenset({"control_pb2.py", "control_pb2_grpc.py", "control_pb2.pyi"})
+
+
+@cache
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class Source:
 
     @property
     def tree(self) -> ast.Module:
-        """The file parsed; fresh, so that callers may annotate it."""
-        return ast.parse(self.text, filename=str(self.path))
+        """The file parsed, once; to be read only."""
+        return _parsed(self.text)
 
     def at(self, node: ast.stmt | ast.expr | ast.excepthandler, message: str) -> str:
         """``message`` with the place of ``node`` before it."""
@@ -71,3 +76,9 @@ def product() -> tuple[Source, ...]:
 def planted(text: str, path: str = "runtime/planted.py") -> Source:
     """A file that does not exist, for showing that a guard would have seen it."""
     return Source(Path(path), text)
+
+
+def expect_none(problems: Iterable[str]) -> None:
+    """Fails with the whole list of ``problems`` unless it is empty."""
+    listed = list(problems)
+    assert not listed, f"{len(listed)} problems:\n" + "\n".join(listed)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.unit.house.source import PACKAGE, ROOT, rooms
+
+from tests.unit.house.source import PACKAGE, ROOT, expect_none, rooms
 
 
 def broken_links(root: Path, package: Path, names: list[str]) -> list[str]:
@@ -36,7 +37,7 @@ def broken_links(root: Path, package: Path, names: list[str]) -> list[str]:
 
 def test_every_room_has_its_link() -> None:
     assert {"planner", "runtime", "workloads"} <= set(rooms())
-    assert broken_links(ROOT, PACKAGE, rooms()) == []
+    expect_none(broken_links(ROOT, PACKAGE, rooms()))
 
 
 @pytest.fixture

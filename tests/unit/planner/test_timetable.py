@@ -8,7 +8,7 @@ from ithaca.planner.layer import Layer
 from ithaca.planner.plan import Pipeline, Schedule, Stage
 from ithaca.planner.program import Compute, Op, Transfer
 from ithaca.planner.span import Span
-from ithaca.planner.timetable import Costs, Timetable, parts_of
+from ithaca.planner.timetable import Durations, Timetable, parts_of
 
 SIZES = [(1, 1), (1, 5), (2, 1), (2, 3), (4, 4), (4, 8), (4, 21), (8, 8), (8, 20), (16, 40)]
 
@@ -20,7 +20,7 @@ def timetable(stages: int, micro_batches: int, schedule: Schedule) -> Timetable:
     )
     split = [schedule is Schedule.ONE_F_ONE_B_SPLIT] * stages
     parts = parts_of([pipeline], {}, split)
-    return Timetable(range(stages), parts, Costs.of((), stages), schedule)
+    return Timetable(range(stages), parts, Durations.of((), stages), schedule)
 
 
 def computes(table: Timetable, worker: int) -> list[Compute]:
@@ -96,8 +96,8 @@ def test_receives_stay_within_the_window(
 
 def test_measured_times_shape_the_order() -> None:
     slow_end = [Layer("a", forward_s=1.0, backward_s=1.0), Layer("b", forward_s=9.0, backward_s=9)]
-    costs = Costs.of(slow_end, 2)
+    costs = Durations.of(slow_end, 2)
     assert costs.duration(Op.F, Span(0, 2)) == 10.0
     assert costs.duration(Op.I, Span(1, 2)) == 4.5
-    unmeasured = Costs.of([Layer("a"), slow_end[1]], 2)
+    unmeasured = Durations.of([Layer("a"), slow_end[1]], 2)
     assert unmeasured.duration(Op.B, Span(0, 2)) == 4.0

@@ -53,7 +53,10 @@ def test_every_event_is_on_disk_at_once(tmp_path: Path) -> None:
             assert len(read(path)) == number + 1
 
 
-def test_a_cut_anywhere_costs_the_last_event_only(tmp_path: Path) -> None:
+def test_a_cut_anywhere_costs_the_last_event_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda file: None)
     path = tmp_path / "events.jsonl"
     write(path, warned(1), warned(2))
     whole = path.read_bytes()
@@ -97,6 +100,9 @@ def test_damage_is_named(tmp_path: Path) -> None:
         ('{"kind":"warned","time_s":"soon","message":"m"}\n', "time_s"),
         ('{"kind":"warned","time_s":1.0}\n', "message"),
         ("\n", "line 2"),
+        ('{"kind":[]}\n', "line 2"),
+        ("[" * 100_000 + "\n", "line 2"),
+        ('{"kind":"warned","time_s":NaN,"message":"m"}\n', "finite"),
     ]:
         path.write_text(good[0] + damage + good[2])
         with pytest.raises(LogError, match="line 2") as caught:
@@ -180,6 +186,7 @@ def test_important_events_are_synchronised(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", synced.append)
     step = StepDone(
         time_s=1.0, step=1, generation=0, loss=1.0, auxiliary=0.0, norm=1.0, lr=1.0, count=1,
+        samples=1,
         seconds=1.0,
     )  # fmt: skip
     saved = CheckpointWritten(time_s=1.0, step=1, path="p", bytes=1, seconds=1.0, state_hash="0")

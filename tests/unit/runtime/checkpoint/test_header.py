@@ -81,7 +81,7 @@ def test_a_view_is_written_as_it_looks() -> None:
 
 
 def test_a_type_without_a_code_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="'z' has type torch.complex64"):
+    with pytest.raises(ValueError, match=r"'z' has type torch\.complex64"):
         list(encode({"z": torch.zeros(2, dtype=torch.complex64)}, {}))
 
 

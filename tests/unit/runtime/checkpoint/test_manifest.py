@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -199,7 +200,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_member_of_any_type_is_read_or_refused(data: st.DataObject) -> None:
     body = _body()
@@ -212,10 +213,8 @@ def test_any_member_of_any_type_is_read_or_refused(data: st.DataObject) -> None:
             continue
         target[key] = data.draw(_JSON)
         break
-    try:
+    with suppress(RecordError):
         Manifest.from_bytes(_signed(body))
-    except RecordError:
-        pass
 
 
 def test_what_would_not_read_back_is_not_written() -> None:
@@ -225,7 +224,7 @@ def test_what_would_not_read_back_is_not_written() -> None:
         replace(_MANIFEST, state_hash="").to_bytes()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=40))
 def test_names_of_files_are_apart_and_never_paths(first: str, second: str) -> None:
     names = []

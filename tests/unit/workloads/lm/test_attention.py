@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ithaca.workloads.lm import attention
 from ithaca.workloads.lm.attention import Attention
 from ithaca.workloads.lm.rotary import rotary_table, rotate
 
@@ -54,9 +53,10 @@ def test_the_reference_sees_a_fault(monkeypatch: pytest.MonkeyPatch, change: str
     def wrong(q: Tensor, k: Tensor, v: Tensor, *, is_causal: bool, enable_gqa: bool) -> Tensor:
         if change == "future":
             return right(q, k, v, is_causal=False, enable_gqa=enable_gqa)
-        return right(q, k.repeat(1, 2, 1, 1), v.repeat(1, 2, 1, 1), is_causal=is_causal)
+        result: Tensor = right(q, k.repeat(1, 2, 1, 1), v.repeat(1, 2, 1, 1), is_causal=is_causal)
+        return result
 
-    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", wrong)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", wrong)
     torch.manual_seed(1)
     module = Attention(24, 4, 2, context=16, rope_base=100.0)
     assert differs(module, torch.randn(2, 9, 24))
@@ -80,4 +80,4 @@ def test_grouped_queries_are_repeated_heads() -> None:
 
 def repeated(weight: Tensor) -> Tensor:
     """Each head of a key or value projection twice in a row."""
-    return weight.unflatten(0, (2, 8)).repeat_interleave(2, 0).flatten(0, 1)
+    return weight.view(2, 8, 32).repeat_interleave(2, 0).flatten(0, 1)

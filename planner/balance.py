@@ -1,0 +1,136 @@
+"""Where to cut a pipeline: the layer split with the fastest slowest stage that fits into memory.
+
+Dynamic programming over (stage, first layer) as in PipeDream (arXiv 1806.03377), with an upper
+bound of each stage's memory as a constraint. Exact for its own objective: no other split of the
+pipeline has a faster slowest stage within the bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ithaca.planner.plan import Schedule
+from ithaca.planner.profile import Profile
+from ithaca.planner.span import Span
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What one pipeline has to do, as far as time and memory of its stages depend on it.
+
+    Attributes:
+        stages: of this pipeline.
+        micro_batches: that it computes.
+        copies: gradient copies alive at most while they are summed (``memory.copies``).
+        nodes: partial sums left at the end.
+        pipelines: in the plan.
+        all_nodes: partial sums left at the end in all pipelines together.
+    """
+
+    stages: int
+    micro_batches: int
+    copies: int
+    nodes: int
+    pipelines: int
+    all_nodes: int
+
+
+class Balancer:
+    """Splits of the layers of ``profile``; entry [i, j] of a matrix is about layers i to j - 1."""
+
+    def __init__(self, profile: Profile, schedule: Schedule, *, exact: bool = True) -> None:
+        layers = profile.layers
+        self._count = len(layers)
+        self._schedule = schedule
+        self._exact = exact
+        seconds = [
+            layer.forward_s + layer.backward_s + layer.grad_bytes / profile.add_bytes_per_s
+            for layer in layers
+        ]
+        self.seconds = _between(seconds) + 2 * profile.action_s
+        self._static = _between([layer.param_bytes + layer.state_bytes for layer in layers])
+        self._saved = _between([layer.activation_bytes for layer in layers])
+        self._gradient = _between([layer.grad_bytes for layer in layers])
+        crossing = np.array([0, *(layer.output_bytes for layer in layers[:-1]), 0], dtype=float)
+        self._crossing = 2 * (crossing[:, None] + crossing[None, :])
+        link = [profile.link.seconds(layer.output_bytes) for layer in layers[:-1]]
+        self._cut_s = np.array([0.0, *link, 0.0])
+        self._splits = all(layer.split for layer in layers)
+        empty = ~np.triu(np.ones((self._count + 1, self._count + 1), dtype=bool), k=1)
+        self._empty = empty
+
+    def bytes_of(self, duty: Duty, stage: int) -> Matrix:
+        """An upper bound of the peak memory of stage ``stage``, for every span of layers."""
+        held = duty.stages - stage
+        if self._schedule is Schedule.ONE_F_ONE_B_SPLIT:
+            held = duty.stages
+        elif self._schedule is Schedule.GPIPE:
+            held = duty.micro_batches
+        held = min(held, duty.micro_batches)
+        copies, nodes, all_nodes = duty.copies, duty.nodes + 1, duty.all_nodes
+        if not self._exact:
+            copies, nodes, all_nodes = min(copies, 2), 1, duty.pipelines
+        chunk = np.ceil(self._gradient / duty.pipelines) if duty.pipelines > 1 else 0.0
+        computing = held * self._saved + copies * self._gradient
+        reducing = nodes * self._gradient + all_nodes * chunk
+        kept = duty.micro_batches * self._crossing
+        total: Matrix = self._static + kept + np.maximum(computing, reducing)
+        return total
+
+    def fastest(self, duty: Duty, limit: float) -> tuple[float, tuple[Span, ...]] | None:
+        """Seconds per micro-batch of the slowest stage, and the split; None if nothing fits.
+
+        Among the splits with the same slowest stage one with the cheapest cuts is taken.
+        """
+        costs = [
+            np.where(self._empty | (self.bytes_of(duty, k) > limit), np.inf, self.seconds)
+            for k in range(duty.stages)
+        ]
+        slowest = _bottleneck(costs)
+        if slowest == np.inf:
+            return None
+        return slowest, self._cheapest_cuts(costs, slowest)
+
+    def leanest(self, duty: Duty) -> float:
+        """Bytes of the largest stage (by the bound) of the split that makes it smallest."""
+        costs = [np.where(self._empty, np.inf, self.bytes_of(duty, k)) for k in range(duty.stages)]
+        return _bottleneck(costs)
+
+    def _cheapest_cuts(self, costs: list[Matrix], slowest: float) -> tuple[Span, ...]:
+        """The split with the least time on links among those without a slower stage."""
+        last = self._count
+        best = np.full(last + 1, np.inf)
+        best[last] = 0.0
+        choices = []
+        for cost in reversed(costs):
+            allowed = cost <= slowest * (1 + 1e-12)
+            # Evenness breaks ties: the sum of squares is least when stages are alike.
+            uneven = np.where(allowed, (self.seconds / slowest) ** 2 * 1e-9, np.inf)
+            total = best[None, :] + self._cut_s[None, :] + uneven
+            choice = np.argmin(total, axis=1)
+            best = total[np.arange(last + 1), choice]
+            choices.append(choice)
+        spans, first = [], 0
+        for choice in reversed(choices):
+            spans.append(Span(first, int(choice[first])))
+            first = int(choice[first])
+        return tuple(spans)
+
+
+def _bottleneck(costs: list[Matrix]) -> float:
+    """The least possible maximum over stages; ``costs[k][i, j]`` is stage k on layers i to j."""
+    best = np.full(costs[0].shape[0], np.inf)
+    best[-1] = 0.0
+    for cost in reversed(costs):
+        best = np.min(np.maximum(cost, best[None, :]), axis=1)
+    return float(best[0])
+
+
+def _between(values: list[float] | list[int]) -> Matrix:
+    sums = np.concatenate([[0.0], np.cumsum(np.array(values, dtype=float))])
+    return np.asarray(sums[None, :] - sums[:, None])

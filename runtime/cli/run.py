@@ -1,0 +1,129 @@
+"""``ithaca run job.yaml``: train, with progress, a run folder and a report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ithaca.runtime.cli.commands import Commands, add_job, load_job
+from ithaca.runtime.config.load import LoadedJob
+from ithaca.runtime.errors import UserError
+from ithaca.runtime.folder import LOG, choose
+from ithaca.runtime.timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from ithaca.runtime.events import RunEnded
+    from ithaca.runtime.run import Emit, Start
+    from ithaca.runtime.stops import Stops
+
+_STATUS = {"finished": 0, "drained": 0, "failed": 1}
+
+
+def register(commands: Commands) -> None:
+    """Add ``run``."""
+    parser = commands.add_parser(
+        "run", help="train a job", description="Train the job that a YAML file describes."
+    )
+    add_job(parser)
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest whole checkpoint of the run folder, on any layout",
+    )
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="train in the background; the run outlives this terminal",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; 0 when finished or drained, 1 when failed."""
+    loaded = load_job(arguments)
+    folder = choose(loaded.job, arguments.resume)
+    kept = [word for word in arguments.overrides if not word.startswith("folder=")]
+    words = ["run", arguments.job, *kept, f"folder={folder}"]
+    if arguments.detach:
+        return _detach([*words, *(["--resume"] if arguments.resume else [])], loaded, folder)
+    again = " ".join(["ithaca", *words, "--resume"])
+    return _train(loaded, folder, arguments.resume, again)
+
+
+def _detach(words: list[str], loaded: LoadedJob, folder: Path) -> int:
+    from ithaca.runtime.detach import OUTPUT, detach
+
+    pid = detach(words, folder, Timeouts.from_detect(loaded.job.detect).backstop_s)
+    print(f"running in the background as process {pid}; its output: {folder / OUTPUT}")
+    print(f"watch it:  ithaca status {folder} --follow")
+    print(f"stop it:   ithaca drain {folder}")
+    return 0
+
+
+def _train(loaded: LoadedJob, folder: Path, resume: bool, again: str) -> int:
+    # Only now: a mistake in the file must not wait for torch and Ray.
+    from ithaca.runtime.progress import progress
+    from ithaca.runtime.run import recording, tell_showcase
+    from ithaca.runtime.start import prepare
+    from ithaca.runtime.stops import StoppedError, Stops
+
+    start = prepare(loaded, folder, resume)
+    if start.found is not None and start.found.step >= loaded.job.steps:
+        print(f"{folder} is done: {start.found.step} steps. Nothing is left to resume.")
+        return 0
+    stops = Stops(lambda line: print(f"\nithaca: {line}", file=sys.stderr))
+    end: RunEnded | None = None
+    try:
+        with ExitStack() as stack:
+            show = progress(sys.stdout)
+            stack.callback(show.close)
+            stack.enter_context(stops.watching())
+            emit = stack.enter_context(recording(folder, [show]))
+            end = _on_cluster(start, emit, stops)
+            if end.outcome == "finished":
+                tell_showcase(start, emit)
+    except StoppedError as stopped:
+        print(f"\nithaca: stopped at once. To go on: {again}", file=sys.stderr)
+        return stopped.exit_code
+    _say_goodbye(folder, end, again)
+    return _STATUS[end.outcome]
+
+
+def _on_cluster(start: Start, emit: Emit, stops: Stops) -> RunEnded:
+    from ithaca.runtime.cluster import Cluster, ClusterError
+    from ithaca.runtime.crew import Crew
+    from ithaca.runtime.run import carry_out
+
+    job, size = start.loaded.job, len(start.plan.workers)
+    try:
+        cluster = Cluster.start(
+            size, job.cluster.address, interface=job.cluster.interface, paths=[Path.cwd()]
+        )
+    except ClusterError as error:
+        raise UserError(str(error)) from error
+    with (
+        cluster,
+        Crew(
+            cluster,
+            size,
+            threads=job.cluster.threads,
+            device=job.cluster.device,
+            interface=job.cluster.interface,
+            join_s=Timeouts.from_detect(job.detect).join_s,
+        ) as crew,
+    ):
+        return carry_out(start, crew, emit, stops.control)
+
+
+def _say_goodbye(folder: Path, end: RunEnded, again: str) -> None:
+    from ithaca.runtime.log import read
+    from ithaca.runtime.report.page import write_page
+
+    page = folder / "report.html"
+    write_page(read(folder / LOG), page)
+    print(f"report: {page}")
+    if end.outcome != "finished":
+        print(f"to go on: {again}")

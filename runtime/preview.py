@@ -1,0 +1,60 @@
+"""What a job would do, without doing it: plan, programs, simulated step and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ithaca.planner.memory import Usage, usage
+from ithaca.planner.plan import Plan
+from ithaca.planner.profile import Profile
+from ithaca.planner.program import Program
+from ithaca.planner.schedule import programs
+from ithaca.planner.simulate import Timeline, simulate
+from ithaca.runtime.config.job import Numerics
+from ithaca.runtime.config.load import LoadedJob
+from ithaca.runtime.config.section import BadValue
+from ithaca.runtime.engine.held import Model
+from ithaca.runtime.estimate import static_profile
+from ithaca.runtime.layout import make_plan
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Everything that can be said about a job before it runs.
+
+    Attributes:
+        profile: sizes and nominal times of the workload's layers.
+        plan: who would hold and compute what.
+        programs: of one training step, by worker.
+        timeline: that step, simulated.
+        usage: memory by worker.
+    """
+
+    profile: Profile
+    plan: Plan
+    programs: Mapping[int, Program]
+    timeline: Timeline
+    usage: Mapping[int, Usage]
+
+
+def preview(loaded: LoadedJob, num_workers: int | None = None) -> Preview:
+    """Looks at ``loaded``; for ``num_workers`` workers with a layout of their own, if given.
+
+    Raises:
+        ConfigError: the workload cannot be built or computed, or the layout does not fit it.
+    """
+    workload = loaded.build_workload()
+    try:
+        model = Model(tuple(workload.layers()), tuple(workload.ties()))
+        profile = static_profile(workload, loaded.job)
+    except (ValueError, OSError) as error:
+        raise loaded.refuse(error, "workload") from error
+    try:
+        plan = make_plan(loaded.job, profile, num_workers, model.pairs())
+    except BadValue as error:
+        raise loaded.refuse(error) from error
+    own = programs(plan, profile.layers, model.pairs())
+    exact = loaded.job.numerics is Numerics.EXACT
+    used = {worker: usage(program, profile, exact=exact) for worker, program in own.items()}
+    return Preview(profile, plan, own, simulate(own, profile, exact=exact), used)

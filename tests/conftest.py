@@ -1,0 +1,61 @@
+"""What holds for every test: it leaves the process as it found it.
+
+Fixtures for Ray belong to tests/integration/conftest.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+# Written by pytest, and by parts of torch when they are first used.
+NOT_LEAKS = frozenset({"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"})
+PATIENCE_S = 5.0
+
+
+def changed_environment(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Names of the variables that are new, gone or different."""
+    names = (before.keys() | after.keys()) - NOT_LEAKS
+    return sorted(name for name in names if before.get(name) != after.get(name))
+
+
+def left_threads(before: set[threading.Thread]) -> list[str]:
+    """Names of the threads that would keep the process from ending.
+
+    One that is just ending gets PATIENCE_S to do so.
+    """
+    new = [thread for thread in set(threading.enumerate()) - before if not thread.daemon]
+    for thread in new:
+        thread.join(PATIENCE_S)
+    return sorted(thread.name for thread in new if thread.is_alive())
+
+
+@pytest.fixture(autouse=True)
+def _environment_is_left_alone() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    changed = changed_environment(before, dict(os.environ))
+    os.environ.clear()
+    os.environ.update(before)
+    assert not changed, f"the test leaves other environment variables behind: {changed}"
+
+
+@pytest.fixture(autouse=True)
+def _threads_are_ended() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = left_threads(before)
+    assert not left, f"the test leaves threads behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def _process_groups_are_destroyed() -> Iterator[None]:
+    yield
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+        pytest.fail("the test leaves a process group of torch behind")
