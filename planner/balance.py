@@ -26,7 +26,7 @@ class Duty:
     Attributes:
         stages: of this pipeline.
         micro_batches: that it computes.
-        copies: gradient copies alive at most while they are summed (``memory.copies``).
+        copies: gradient copies alive while the i-th of them is added (``memory.copies``).
         nodes: partial sums left at the end.
         pipelines: in the plan.
         all_nodes: partial sums left at the end in all pipelines together.
@@ -34,7 +34,7 @@ class Duty:
 
     stages: int
     micro_batches: int
-    copies: int
+    copies: tuple[int, ...]
     nodes: int
     pipelines: int
     all_nodes: int
@@ -57,7 +57,7 @@ class Balancer:
         self._saved = _between([layer.activation_bytes for layer in layers])
         self._gradient = _between([layer.grad_bytes for layer in layers])
         crossing = np.array([0, *(layer.output_bytes for layer in layers[:-1]), 0], dtype=float)
-        self._crossing = 2 * (crossing[:, None] + crossing[None, :])
+        self._below, self._above = crossing[:, None], crossing[None, :]
         link = [profile.link.seconds(layer.output_bytes) for layer in layers[:-1]]
         self._cut_s = np.array([0.0, *link, 0.0])
         self._splits = all(layer.split for layer in layers)
@@ -66,21 +66,43 @@ class Balancer:
 
     def bytes_of(self, duty: Duty, stage: int) -> Matrix:
         """An upper bound of the peak memory of stage ``stage``, for every span of layers."""
-        held = duty.stages - stage
-        if self._schedule is Schedule.ONE_F_ONE_B_SPLIT:
-            held = duty.stages
-        elif self._schedule is Schedule.GPIPE:
-            held = duty.micro_batches
-        held = min(held, duty.micro_batches)
-        copies, nodes, all_nodes = duty.copies, duty.nodes + 1, duty.all_nodes
+        nodes, all_nodes = duty.nodes + 1, duty.all_nodes
         if not self._exact:
-            copies, nodes, all_nodes = min(copies, 2), 1, duty.pipelines
+            nodes, all_nodes = 1, duty.pipelines
         chunk = np.ceil(self._gradient / duty.pipelines) if duty.pipelines > 1 else 0.0
-        computing = held * self._saved + copies * self._gradient
-        reducing = nodes * self._gradient + all_nodes * chunk
-        kept = duty.micro_batches * self._crossing
-        total: Matrix = self._static + kept + np.maximum(computing, reducing)
+        most = nodes * self._gradient + all_nodes * chunk
+        most = most + 2 * duty.micro_batches * (self._below + self._above)
+        for held, copies, below, above in self._moments(duty, stage):
+            now = held * self._saved + copies * self._gradient
+            most = np.maximum(most, now + below * self._below + above * self._above)
+        total: Matrix = self._static + most
         return total
+
+    def _moments(self, duty: Duty, stage: int) -> list[tuple[int, int, int, int]]:
+        """What is in memory when the i-th gradient is added, for every i that could be the peak.
+
+        Each moment has the micro-batches whose activations are held, the gradient copies, and the
+        tensors that have crossed the cut below and the one above the stage. A stage cannot be
+        further ahead than its schedule's limit, nor can its neighbours be of it.
+        """
+        count, window = duty.micro_batches, duty.stages - stage
+        slack = 1  # the stage below may be one micro-batch further
+        if self._schedule is Schedule.ONE_F_ONE_B_SPLIT:
+            window = slack = duty.stages
+        elif self._schedule is Schedule.GPIPE:
+            window = count
+        found = set()
+        for i in range(count):
+            copies = duty.copies[i] if self._exact else min(i + 1, 2)
+            ahead = min(count, i + window)
+            came = min(count, ahead + slack)
+            back = ahead if self._schedule is Schedule.ONE_F_ONE_B_SPLIT else i + 1
+            found.add((min(window, count - i), copies, came + back, 2 * ahead))
+        return [
+            moment
+            for moment in found
+            if not any(other != moment and _covers(other, moment) for other in found)
+        ]
 
     def fastest(self, duty: Duty, limit: float) -> tuple[float, tuple[Span, ...]] | None:
         """Seconds per micro-batch of the slowest stage, and the split; None if nothing fits.
@@ -120,6 +142,10 @@ class Balancer:
             spans.append(Span(first, int(choice[first])))
             first = int(choice[first])
         return tuple(spans)
+
+
+def _covers(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return all(a >= b for a, b in zip(one, other, strict=True))
 
 
 def _bottleneck(costs: list[Matrix]) -> float:

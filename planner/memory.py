@@ -33,17 +33,14 @@ class PartialSums:
     Attributes:
         num_micro_batches: leaves of the tree.
         nodes: the complete nodes that await their sibling.
-        peak: most copies that were alive together, the one being added included.
     """
 
     num_micro_batches: int
     nodes: set[Node] = field(default_factory=set)
-    peak: int = 0
 
     def add(self, micro_batch: int) -> int:
         """Take in the gradient of ``micro_batch``; returns the number of additions it brought."""
         node: Node = (micro_batch, micro_batch + 1)
-        self.peak = max(self.peak, len(self.nodes) + 1)
         additions = 0
         while (family := _family(node, self.num_micro_batches)) and family[0] in self.nodes:
             sibling, node = family
@@ -62,12 +59,14 @@ def _family(node: Node, num_micro_batches: int) -> tuple[Node, Node] | None:
     return ((above[0], node[0]) if above[0] < node[0] else (node[1], above[1])), above
 
 
-def copies(micro_batches: Iterable[int], num_micro_batches: int) -> int:
-    """Most gradient copies that are alive when ``micro_batches`` complete in this order."""
+def copies(micro_batches: Iterable[int], num_micro_batches: int) -> tuple[int, ...]:
+    """Gradient copies alive while each of ``micro_batches``, completed in this order, is added."""
     sums = PartialSums(num_micro_batches)
+    alive = []
     for micro_batch in micro_batches:
+        alive.append(len(sums.nodes) + 1)
         sums.add(micro_batch)
-    return sums.peak
+    return tuple(alive)
 
 
 @dataclass(frozen=True, slots=True)

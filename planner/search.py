@@ -30,8 +30,8 @@ from ithaca.planner.span import Span
 FINALISTS = 8
 """Layouts that are simulated, at most."""
 
-SIMULATED_COMPUTES = 12_000
-"""Computes that all simulations of one search may have together, about half a second."""
+SIMULATED_COMPUTES = 8_000
+"""Computes that all simulations of one search may have together, a few tenths of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,4 +299,4 @@ class _Job:
 
 def _any(stages: int) -> Duty:
     """A pipeline of this length, for questions in which memory does not count."""
-    return Duty(stages, 1, 1, 1, 1, 1)
+    return Duty(stages, 1, (1,), 1, 1, 1)

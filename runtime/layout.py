@@ -107,7 +107,7 @@ def _balanced(job: Job, profile: Profile) -> list[tuple[int, ...]]:
 
 def _split(balancer: Balancer, stages: int) -> tuple[int, ...]:
     # Without a limit on memory the rest of a duty changes nothing.
-    duty = Duty(stages, micro_batches=1, copies=1, nodes=1, pipelines=1, all_nodes=1)
+    duty = Duty(stages, micro_batches=1, copies=(1,), nodes=1, pipelines=1, all_nodes=1)
     found = balancer.fastest(duty, math.inf)
     assert found is not None, "there are at least as many layers as stages"
     return tuple(len(span) for span in found[1])

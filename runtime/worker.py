@@ -19,7 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from torch.distributed.distributed_c10d import TCPStore
+from torch._C._distributed_c10d import TCPStore
 
 from ithaca.planner.plan import Plan
 from ithaca.planner.program import Action, Program

@@ -206,6 +206,14 @@ class CheckpointStore:
                 check_layer(folder, layer)
         return Found(folder, manifest)
 
+    def distrust_after(self, step: int) -> None:
+        """Notes that every checkpoint behind ``step`` is damaged, since the run resumed from it.
+
+        Such ones do not count as kept. :meth:`newest` notes it itself; this is for a store of
+        another process.
+        """
+        self._damaged |= {self.root / step_name(later) for later in self.steps() if later > step}
+
     @contextmanager
     def reading(self, found: Found) -> Iterator[None]:
         """Keeps ``found`` from being pruned while it is read.

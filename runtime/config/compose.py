@@ -225,7 +225,7 @@ def _plain(error: yaml.MarkedYAMLError) -> str:
     problem = error.problem or error.context or "this is not YAML"
     if "'\\t'" in problem:
         return "a tab stands here; YAML is indented with spaces"
-    if "mapping values are not allowed" in problem:
+    if "mapping values are not allowed" in problem or "found '<block mapping start>'" in problem:
         return "not YAML: a second ':' in the line, or wrong indentation; put text with ': ' in ''"
     if "could not find expected ':'" in problem:
         return "not YAML: expected 'key: value'; a ':' with a space behind it is missing"

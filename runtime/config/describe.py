@@ -220,6 +220,8 @@ def _bounds(metadata: Iterable[Any]) -> str:
         return f" {low} to {high.removeprefix('up to ')}"
     if low.startswith("from") and not high:
         return f" of at least {low.removeprefix('from ')}"
+    if low.startswith("from") and high:
+        return f" {low} to {high}"
     parts = " and ".join(part for part in (low, high) if part)
     return f" {parts}" if parts else ""
 

@@ -63,6 +63,16 @@ class ClusterConfig(Section):
     interface: str | None = None
     """Network interface that workers talk over, such as ``eth0``; default: Ray's node address."""
 
+    @field_validator("address")
+    @classmethod
+    def _address_is_known(cls, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        if address not in ("local", "auto") and not (
+            host and "/" not in host and fullmatch(r"\d{1,5}", port, ASCII)
+        ):
+            raise ValueError(f"must be local, auto or host:port; got {address[:80]!r}")
+        return address
+
 
 class OptimizerConfig(Section):
     """AdamW (arXiv 1711.05101) and its learning-rate schedule."""

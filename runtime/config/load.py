@@ -68,12 +68,18 @@ class LoadedJob:
         return config_error(self.marks.file, [_placed(complaint, self.marks)])
 
     def build_workload(self) -> Workload:
-        """The plug-in, built from its options; ``ConfigError`` if it refuses them."""
+        """The plug-in, built from its options, its data looked at.
+
+        Raises:
+            ConfigError: it refuses its options, or its data is missing or unfit.
+        """
         micro_batches = self.job.layout.micro_batches
         try:
-            return self.workload(
+            workload = self.workload(
                 self.workload_config, seed=self.job.seed, micro_batches=micro_batches
             )
+            workload.fingerprint()
+            return workload
         except (ValueError, OSError) as error:
             raise self.refuse(ValueError(str(error)), "workload") from error
 

@@ -64,19 +64,16 @@ def _rows(model: type[BaseModel]) -> Iterator[str]:
     for name, field in model.model_fields.items():
         section = section_of(field.annotation)
         if section is not None:
-            what = (
-                "a section, or null"
-                if not field.is_required() and _nullable(field)
-                else "a section"
-            )
-            about = field.description or _sentence(section.__doc__)
-            yield f"| `{name}` | {what} | see `{name}` below | {_sentence(about)} |"
+            what = "a section or null" if _nullable(field) else "a section"
+            about = _sentence(field.description or section.__doc__)
+            yield f"| `{name}` | {what} | see `{name}` below | {about} |"
             continue
-        yield f"| `{name}` | {describe(field)} | {_default(field)} | {_sentence(field.description)} |"
+        about = _sentence(field.description)
+        yield f"| `{name}` | {describe(field)} | {_default(field)} | {about} |"
 
 
 def _nullable(field: FieldInfo) -> bool:
-    return field.get_default(call_default_factory=True) is None
+    return not field.is_required() and field.get_default(call_default_factory=True) is None
 
 
 def _default(field: FieldInfo) -> str:

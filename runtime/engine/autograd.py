@@ -32,6 +32,21 @@ def cut_value(value: Value) -> Value:
     return like(value, [cut(tensor) for tensor in tensors(value)])
 
 
+def own(gradients: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+    """:func:`cut` of every tensor, none in the memory of another one or of ``others``.
+
+    Autograd may hand out one tensor as the gradient of several, or an incoming gradient itself.
+    Gradients of weights are summed in place, so each needs memory that nothing else refers to.
+    """
+    taken = {tensor.untyped_storage().data_ptr() for tensor in others}
+    owned = []
+    for gradient in map(cut, gradients):
+        where = gradient.untyped_storage().data_ptr()
+        owned.append(gradient.clone() if where in taken else gradient)
+        taken.add(where)
+    return owned
+
+
 def leaves(value: Value) -> Value:
     """Inputs of a layer: detached, and asking for gradients where they are floating."""
     return like(
@@ -82,7 +97,8 @@ def backward(
     wanted = [tensor for tensor in trace.inputs if tensor.requires_grad]
     roots, seeds = trace.seeds(gradients)
     found = _grad(roots, [*wanted, *weights], seeds, keep)
-    return [cut(g) for g in found[: len(wanted)]], found[len(wanted) :]
+    inputs = [cut(gradient) for gradient in found[: len(wanted)]]
+    return inputs, own(found[len(wanted) :], [*seeds, *inputs])
 
 
 def backward_input(
@@ -112,15 +128,15 @@ def backward_weight(trace: Trace, weights: Sequence[Tensor]) -> list[Tensor]:
     """W: gradients of ``weights`` from where I stopped; zero where unused."""
     if isinstance(trace.deferred, tuple):
         roots, seeds = trace.deferred
-        return _grad(roots, list(weights), seeds)
+        return own(_grad(roots, list(weights), seeds), seeds)
     groups = [group for group in trace.deferred if "grads" in group]
-    found = stage_backward_weight(_parameters(weights), groups)
+    arrived = [g for group in groups for grads in group["grads"] for g in grads if g is not None]
+    stage_backward_weight(_parameters(weights), groups)
+    # The result lies on the weights; what the function returns was there before it.
+    found = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
     for weight in weights:
         weight.grad = None
-    return [
-        torch.zeros_like(weight) if gradient is None else gradient
-        for weight, gradient in zip(weights, found, strict=True)
-    ]
+    return own(found, arrived)
 
 
 def _parameters(weights: Sequence[Tensor]) -> Iterator[nn.Parameter]:

@@ -120,9 +120,11 @@ class FakeRun:
     def _step(
         self, step: int, generation: int, made: dict[int, Program], random: Random, clock: Clock
     ) -> Iterator[Event]:
-        spread = 0.3 if step == 1 else 0.08
-        rows = timelines(made, random, spread=spread, scale=1.04)
-        seconds = max(end for part in rows.values() for _, _, end in part)
+        rows: dict[int, Rows] = {}
+        seconds = 0.221 + abs(random.gauss(0, 0.004))
+        if step % 20 == 1:
+            rows = timelines(made, random, spread=0.3 if step == 1 else 0.08, scale=1.04)
+            seconds = max(end for part in rows.values() for _, _, end in part)
         began = clock.now
         fall = 1.15 + 2.7 * math.exp(-step / 28) + 0.25 * math.exp(-step / 180)
         lr = 0.003 * min(step / 20, 0.55 + 0.45 * math.cos(math.pi * step / self.steps))
@@ -138,11 +140,10 @@ class FakeRun:
             samples=64,
             seconds=seconds,
         )
-        if step % 20 == 1:
-            for worker, part in rows.items():
-                yield Timeline(time_s=clock.now, step=step, worker=worker,
-                               began_s=began + worker * 0.0004, rows=part,
-                               peak_bytes=198_000_000 + worker * 7_000_000)  # fmt: skip
+        for worker, part in rows.items():
+            yield Timeline(time_s=clock.now, step=step, worker=worker,
+                           began_s=began + worker * 0.0004, rows=part,
+                           peak_bytes=198_000_000 + worker * 7_000_000)  # fmt: skip
         if step % 50 == 0 or step == self.steps:
             yield Validated(time_s=clock.after(0.6), step=step, loss=fall + 0.06, count=65536,
                             seconds=0.6)  # fmt: skip

@@ -76,7 +76,7 @@ class Page(HTMLParser):
 def reworded(event: Event, change: Callable[[str], str]) -> Event:
     """``event`` with every text in it changed, keys of tables included."""
 
-    def through(value: Any) -> Any:
+    def through(value: Any) -> Any:  # noqa: ANN401
         if isinstance(value, str):
             return change(value)
         if isinstance(value, dict):

@@ -26,12 +26,16 @@ def _dropped(x: Tensor, layer: Embed | Block) -> Tensor:
 
 
 class Embed(nn.Embedding):
-    """Bytes, int64 [batch, length], to vectors [batch, length, dim]."""
+    """Bytes, int64 [batch, length], to vectors [batch, length, dim].
+
+    Starts with the variance of what the blocks add; where the head has the same weight, with the
+    variance that the head needs.
+    """
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__(VOCABULARY, config.dim)
         self.dropout = config.dropout
-        nn.init.normal_(self.weight, std=config.dim**-0.5)
+        nn.init.normal_(self.weight, std=config.dim**-0.5 if config.tied else 1.0)
 
     def forward(self, input: Tensor) -> Tensor:
         """[batch, length] to [batch, length, dim]."""

@@ -66,7 +66,7 @@ def test_a_python_inside_the_environment_is_refused(check: ModuleType) -> None:
 
 def pins(text: str) -> dict[str, str]:
     """Package -> version of a requirements file; ``ValueError`` for a line that pins nothing."""
-    found = {}
+    found: dict[str, str] = {}
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
             name, equal, number = line.partition("==")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ithaca.runtime.checkpoint.record import Record, RecordError
 from ithaca.runtime.ledger import Ledger, audit
 from ithaca.runtime.workload import Batch, BatchId, LayerSpec, Value, Workload
+from ithaca.workloads.lm.workload import LM
 from ithaca.workloads.order import Order, sample_numbers
 
 
@@ -72,14 +73,14 @@ def test_a_repeated_sample_is_named() -> None:
     assert (report.duplicates, report.missing, report.foreign) == (1, 1, 0)
     assert report.examples == [
         "sample 2 in step 0, micro-batch 1 was used in step 0, micro-batch 0",
-        "epoch 0 ended without sample 4",
+        "sample 4 was not used in epoch 0",
     ]
 
 
 def test_a_sample_from_nowhere_is_named() -> None:
     report = audit(_counted(15, {4: 15, 20: -1}), range(5), 2, 15)
     assert (report.duplicates, report.missing, report.foreign) == (0, 2, 2)
-    assert report.examples[0] == "sample 15 in step 0, micro-batch 1 is not in 0 to 14"
+    assert report.examples[0] == "sample 15 in step 0, micro-batch 1 does not exist"
 
 
 def test_a_lost_or_repeated_step_is_seen() -> None:
@@ -105,6 +106,19 @@ def test_a_shuffled_order_uses_each_sample_once_per_epoch() -> None:
         report = audit(workload, range(12), 4, size)
         assert report.exact
         assert report.epochs == 240 // size
+
+
+def test_the_language_model_numbers_its_samples_over_the_whole_run() -> None:
+    config = {"context": 64, "batch_size": 5, "data": {"max_bytes": 30_000}}
+    workload = LM(LM.Config.model_validate(config), seed=3, micro_batches=4)
+    report = audit(workload, range(5), 4)
+    assert report.exact
+    assert report.samples == 100
+    lost = audit(workload, [0, 1, 3, 4], 4)
+    assert (lost.duplicates, lost.missing) == (0, 20)
+    assert lost.examples == ["sample 40 was not used in epoch 0"]
+    twice = audit(workload, [0, 1, 1, 2], 4)
+    assert (twice.duplicates, twice.missing) == (20, 0)
 
 
 def test_what_cannot_be_audited_is_refused() -> None:

