@@ -119,7 +119,11 @@ $(STUBS) &: runtime/control/control.proto runtime/control/generate.py $(STAMPS)/
 	@$(PY) runtime/control/generate.py
 	@touch $(STUBS)
 
-$(STAMPS)/package: setup.py pyproject.toml $(STAMPS)/deepspeed
+# What pyproject.toml says about the package, without the settings of the tools.
+$(STAMPS)/project: pyproject.toml $(STAMPS)/venv
+	@sed '/^\[tool/,$$d' $< | cmp -s - $@ || sed '/^\[tool/,$$d' $< > $@
+
+$(STAMPS)/package: setup.py $(STAMPS)/project $(STAMPS)/torch | $(STAMPS)/deepspeed
 	@echo 'set-up: the package and its C++ extension (a minute)'
 	@CXX='$(CXX)' $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -132,6 +136,6 @@ $(EXTENSION): $(KERNELS) $(STAMPS)/package
 	fi
 	@touch $@
 
-$(STAMPS)/ready: $(STUBS) $(EXTENSION) $(STAMPS)/package
+$(STAMPS)/ready: $(STUBS) $(EXTENSION) $(STAMPS)/package $(STAMPS)/deepspeed
 	@$(PY) -c 'import torch, ithaca._C'
 	@touch $@

@@ -12,7 +12,11 @@ KERNELS = Path("csrc")
 setup(
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"ithaca": ["py.typed", "_C.pyi"], "ithaca.runtime.control": ["control.proto"]},
+    package_data={
+        "ithaca": ["py.typed", "_C.pyi"],
+        "ithaca.runtime.control": ["control.proto"],
+        "ithaca.runtime.report": ["template/*"],
+    },
     ext_modules=[
         CppExtension(
             "ithaca._C",

@@ -8,6 +8,7 @@ pipeline has a faster slowest stage within the bound.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,10 @@ from ithaca.planner.profile import Profile
 from ithaca.planner.span import Span
 
 Matrix = NDArray[np.float64]
+Moment = tuple[int, int, int, int]
+
+MOMENTS = 16
+"""Moments of a step at which a stage's memory is bounded; more are merged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ class Balancer:
         total: Matrix = self._static + most
         return total
 
-    def _moments(self, duty: Duty, stage: int) -> list[tuple[int, int, int, int]]:
+    def _moments(self, duty: Duty, stage: int) -> list[Moment]:
         """What is in memory when the i-th gradient is added, for every i that could be the peak.
 
         Each moment has the micro-batches whose activations are held, the gradient copies, and the
@@ -91,18 +96,20 @@ class Balancer:
             window = slack = duty.stages
         elif self._schedule is Schedule.GPIPE:
             window = count
-        found = set()
-        for i in range(count):
+        found: list[Moment] = []
+        for i in reversed(range(count)):
             copies = duty.copies[i] if self._exact else min(i + 1, 2)
             ahead = min(count, i + window)
             came = min(count, ahead + slack)
             back = ahead if self._schedule is Schedule.ONE_F_ONE_B_SPLIT else i + 1
-            found.add((min(window, count - i), copies, came + back, 2 * ahead))
-        return [
-            moment
-            for moment in found
-            if not any(other != moment and _covers(other, moment) for other in found)
-        ]
+            held = min(window, count - i)
+            # What has crossed only grows: of equal moments the last one is the worst.
+            if not found or (held, copies) > (found[-1][0], found[-1][1]):
+                found.append((held, copies, came + back, 2 * ahead))
+        while len(found) > MOMENTS:
+            pairs = zip_longest(found[::2], found[1::2], fillvalue=(0, 0, 0, 0))
+            found = [_most(one, other) for one, other in pairs]
+        return found
 
     def fastest(self, duty: Duty, limit: float) -> tuple[float, tuple[Span, ...]] | None:
         """Seconds per micro-batch of the slowest stage, and the split; None if nothing fits.
@@ -144,8 +151,10 @@ class Balancer:
         return tuple(spans)
 
 
-def _covers(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    return all(a >= b for a, b in zip(one, other, strict=True))
+def _most(one: Moment, other: Moment) -> Moment:
+    """At least as much of everything as in either."""
+    held, copies, below, above = map(max, one, other)
+    return held, copies, below, above
 
 
 def _bottleneck(costs: list[Matrix]) -> float:

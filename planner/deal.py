@@ -93,6 +93,19 @@ def blocks(sizes: Sequence[int]) -> tuple[range, ...]:
     return tuple(placed[size].pop(0) for size in sizes)
 
 
+def aligned(num_pipelines: int, num_micro_batches: int) -> tuple[range, ...]:
+    """Blocks that are one node of the tree each, largest first: as even as such blocks can be.
+
+    They need the least memory for partial sums, but pipelines may end at different times.
+    """
+    found: list[Node] = [(0, num_micro_batches)]
+    while len(found) < num_pipelines:
+        found.sort(key=lambda node: (node[1] - node[0], -node[0]))
+        found += children(found.pop())
+    found.sort(key=lambda node: (node[0] - node[1], node[0]))
+    return tuple(range(low, high) for low, high in found)
+
+
 @lru_cache(maxsize=1 << 14)
 def nodes(low: int, high: int, num_micro_batches: int) -> int:
     """Partial sums that micro-batches ``low`` to ``high`` - 1 end up as: the size of their cover.

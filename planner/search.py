@@ -12,13 +12,14 @@ estimates only finalists are looked at. On small cases the tests compare with al
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
 
 from ithaca.planner.balance import Balancer, Duty
-from ithaca.planner.deal import blocks, counts, lengths, nodes
+from ithaca.planner.deal import aligned, blocks, counts, lengths, nodes
 from ithaca.planner.memory import copies
 from ithaca.planner.neighbours import neighbours
 from ithaca.planner.plan import Pipeline, Plan, Schedule, Stage
@@ -99,7 +100,7 @@ def search(
             f"{num_workers} and {num_micro_batches}"
         )
     job = _Job(profile, num_micro_batches, memory_limit_bytes, schedule, tuple(ties), exact)
-    drafts = sorted(job.drafts(num_workers), key=lambda draft: draft.rank)
+    drafts = job.drafts(num_workers)
     if not drafts:
         raise job.nothing_fits(num_workers)
     found = job.finals(drafts)
@@ -155,13 +156,26 @@ class _Job:
         self._roughly = cache(self._rough_seconds)
         self._copies = cache(lambda low, high: copies(range(low, high), num_micro_batches))
 
-    def drafts(self, num_workers: int) -> Iterator[_Draft]:
-        """Every layout considered whose stages fit, with its estimate."""
+    def drafts(self, num_workers: int) -> list[_Draft]:
+        """The layouts that fit with the best estimates, best first; as many as are simulated.
+
+        Without the memory limit an estimate can only be better; so once enough layouts that fit
+        are known, those that are worse even without the limit need not be fitted.
+        """
+        hopeful = []
         for stages, dealt, duties in self._deals(num_workers):
-            splits = [self._split(duty) for duty in duties]
-            seconds = self._estimate(duties, splits)
-            if seconds is not None:
-                yield _Draft(seconds, num_workers - sum(stages), duties, dealt)
+            seconds = self._estimate(duties, [self._fastest(_any(n), math.inf) for n in stages])
+            hopeful.append(_Draft(seconds, num_workers - sum(stages), duties, dealt))
+        hopeful.sort(key=lambda draft: draft.rank)
+        found: list[_Draft] = []
+        for draft in hopeful:
+            if len(found) >= FINALISTS and draft.rank >= found[FINALISTS - 1].rank:
+                break
+            splits = [split for duty in draft.duties if (split := self._split(duty))]
+            if len(splits) == len(draft.duties):
+                seconds = self._estimate(draft.duties, splits)
+                insort(found, replace(draft, seconds=seconds), key=lambda draft: draft.rank)
+        return found
 
     def nothing_fits(self, num_workers: int) -> NoLayoutError:
         """The error that names the smallest limit under which there is a layout."""
@@ -210,25 +224,30 @@ class _Job:
     def _deals(
         self, num_workers: int
     ) -> Iterator[tuple[tuple[int, ...], tuple[range, ...], tuple[Duty, ...]]]:
-        """Lengths of pipelines with the micro-batches of each."""
+        """Lengths of pipelines with the micro-batches of each.
+
+        Blocks that end together; and, if memory is limited, blocks that are nodes of the tree.
+        """
         for stages in lengths(num_workers, len(self._profile.layers), self._total):
-            dealt = blocks(counts(stages, self._total, self._roughly))
-            left = [nodes(block.start, block.stop, self._total) for block in dealt]
-            yield (
-                stages,
-                dealt,
-                tuple(
-                    Duty(
-                        length,
-                        len(block),
-                        self._copies(block.start, block.stop),
-                        own,
-                        len(stages),
-                        sum(left),
-                    )
-                    for length, block, own in zip(stages, dealt, left, strict=True)
-                ),
+            options = [blocks(counts(stages, self._total, self._roughly))]
+            if self._limit < math.inf:
+                options.append(aligned(len(stages), self._total))
+            for dealt in dict.fromkeys(options):
+                yield stages, dealt, self._duties(stages, dealt)
+
+    def _duties(self, stages: tuple[int, ...], dealt: tuple[range, ...]) -> tuple[Duty, ...]:
+        left = [nodes(block.start, block.stop, self._total) for block in dealt]
+        return tuple(
+            Duty(
+                length,
+                len(block),
+                self._copies(block.start, block.stop),
+                own,
+                len(stages),
+                sum(left),
             )
+            for length, block, own in zip(stages, dealt, left, strict=True)
+        )
 
     def _rough_seconds(self, stages: int, micro_batches: int) -> float:
         """Seconds of a pipeline without regard to memory, to deal micro-batches by."""
@@ -253,13 +272,12 @@ class _Job:
         return fill + (micro_batches - 1) * slowest
 
     def _estimate(
-        self, duties: tuple[Duty, ...], splits: list[tuple[float, tuple[Span, ...]] | None]
-    ) -> float | None:
+        self, duties: tuple[Duty, ...], splits: Sequence[tuple[float, tuple[Span, ...]] | None]
+    ) -> float:
         """Seconds of the step: the slowest pipeline, then the largest reduction and step."""
         longest = tail = 0.0
         for duty, split in zip(duties, splits, strict=True):
-            if split is None:
-                return None
+            assert split is not None, "only what fits is estimated"
             longest = max(longest, self._pipeline_s(duty.stages, duty.micro_batches, *split))
             for span in split[1]:
                 size = self._grad_bytes[span.last] - self._grad_bytes[span.first]

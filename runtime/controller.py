@@ -114,6 +114,8 @@ class Controller:
         names = mission.names
         self._saver = Saver(self._store, crew, mission.plan, names, self._manifest)
         resume = mission.resume
+        if resume is not None:
+            self._store.distrust_after(resume.step)
         self._ledger = resume.manifest.ledger if resume else Ledger()
         self._events = EventFeed()
         self._inbox = Inbox()

@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ithaca.runtime.config.units import about_size
+from ithaca.runtime.free_memory import MEMINFO, free_bytes
 
 _GIB = 2**30
 _NEEDED = ("ray", "grpcio", "pydantic", "PyYAML", "numpy", "scipy", "safetensors", "rich")
@@ -125,13 +126,11 @@ def cores() -> Finding:
     return Finding("cores", Level.OK, f"{count}")
 
 
-def memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
+def memory(meminfo: Path = MEMINFO) -> Finding:
     """Memory that is free for jobs; a worker with torch takes about half a GiB."""
-    try:
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError) as error:
-        return Finding("memory", Level.WARN, f"unknown: {_short(error)}", "see that 4 GiB are free")
+    free = free_bytes(meminfo)
+    if free is None:
+        return Finding("memory", Level.WARN, "unknown", "see that 4 GiB are free")
     if free < 4 * _GIB:
         todo = "free memory, or use fewer workers; each takes about 0.5 GiB"
         return Finding("memory", Level.WARN, f"{about_size(free)} free", todo)

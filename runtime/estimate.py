@@ -19,6 +19,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from ithaca.planner.layer import Layer
 from ithaca.planner.profile import Profile
 from ithaca.runtime.config.job import Job, Precision
+from ithaca.runtime.config.units import about_size
+from ithaca.runtime.errors import UserError
+from ithaca.runtime.free_memory import free_bytes
 from ithaca.runtime.operations import CountOperations, WithoutValues
 from ithaca.runtime.workload import (
     Batch,
@@ -48,20 +51,19 @@ class _Cost:
     output: Value
 
 
-class CannotComputeError(ValueError):
-    """A layer of the workload fails on the output of the one before it."""
+class CannotComputeError(UserError):
+    """The workload gives no batch, or a layer fails on the output of the one before it."""
 
 
 def static_profile(workload: Workload, job: Job) -> Profile:
     """The profile of ``workload`` as ``job`` would run it, without training.
 
     Raises:
-        CannotComputeError: a layer cannot be built or called.
-        ValueError: the workload has no batch to give.
+        CannotComputeError: there is no batch, or a layer cannot be built or called.
     """
     specs = workload.layers()
     dtype = default_dtype(job.precision.value)
-    batch = workload.batch(BatchId(0, 0))
+    batch = _first_batch(workload)
     value, known, layers = batch.inputs, _Kinds(batch, dtype), []
     with torch.random.fork_rng(devices=[]):
         for spec in specs:
@@ -78,9 +80,12 @@ def static_profile(workload: Workload, job: Job) -> Profile:
     return Profile(tuple(layers), origin=origin)
 
 
-def parameter_counts(workload: Workload) -> list[tuple[str, int]]:
-    """(name, number of parameters) of each layer, built without memory."""
-    return [(spec.name, _count(_build(spec, "meta"))) for spec in workload.layers()]
+def _first_batch(workload: Workload) -> Batch:
+    try:
+        return workload.batch(BatchId(0, 0))
+    except (RuntimeError, ValueError, TypeError, LookupError, OSError) as error:
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise CannotComputeError(f"the workload's first batch fails with {text}") from error
 
 
 class _Kinds:
@@ -96,10 +101,16 @@ class _Kinds:
         module = _build(spec, "meta").to(self._dtype)
         key = _kind(module), spec.needs_batch, tuple((t.shape, t.dtype) for t in tensors(value))
         if key not in self._known:
-            self._known[key] = self._called(spec, value)
+            self._known[key] = self._called(spec, 4 * _count(module), value)
         return module, self._known[key]
 
-    def _called(self, spec: LayerSpec, value: Value) -> _Cost:
+    def _called(self, spec: LayerSpec, size: int, value: Value) -> _Cost:
+        free = free_bytes()
+        if free is not None and size > free:
+            raise CannotComputeError(
+                f"layer {spec.name!r} has {about_size(size)} of parameters, more than the "
+                f"{about_size(free)} of memory that are free here; make it smaller"
+            )
         module = _build(spec, "cpu").to(self._dtype)
         batch = (self._batch,) if spec.needs_batch else ()
         parts = [t.to(self._dtype) if t.is_floating_point() else t for t in tensors(value)]

@@ -15,8 +15,9 @@ from ithaca.runtime.config.job import Numerics
 from ithaca.runtime.config.load import LoadedJob
 from ithaca.runtime.config.section import BadValue
 from ithaca.runtime.engine.held import Model
-from ithaca.runtime.estimate import static_profile
+from ithaca.runtime.estimate import CannotComputeError, static_profile
 from ithaca.runtime.layout import make_plan
+from ithaca.runtime.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Preview:
     """Everything that can be said about a job before it runs.
 
     Attributes:
+        workload: built in this process.
+        model: its layers and ties.
         profile: sizes and nominal times of the workload's layers.
         plan: who would hold and compute what.
         programs: of one training step, by worker.
@@ -31,6 +34,8 @@ class Preview:
         usage: memory by worker.
     """
 
+    workload: Workload
+    model: Model
     profile: Profile
     plan: Plan
     programs: Mapping[int, Program]
@@ -48,7 +53,7 @@ def preview(loaded: LoadedJob, num_workers: int | None = None) -> Preview:
     try:
         model = Model(tuple(workload.layers()), tuple(workload.ties()))
         profile = static_profile(workload, loaded.job)
-    except (ValueError, OSError) as error:
+    except (CannotComputeError, ValueError) as error:
         raise loaded.refuse(error, "workload") from error
     try:
         plan = make_plan(loaded.job, profile, num_workers, model.pairs())
@@ -57,4 +62,5 @@ def preview(loaded: LoadedJob, num_workers: int | None = None) -> Preview:
     own = programs(plan, profile.layers, model.pairs())
     exact = loaded.job.numerics is Numerics.EXACT
     used = {worker: usage(program, profile, exact=exact) for worker, program in own.items()}
-    return Preview(profile, plan, own, simulate(own, profile, exact=exact), used)
+    timeline = simulate(own, profile, exact=exact)
+    return Preview(workload, model, profile, plan, own, timeline, used)

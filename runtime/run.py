@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ithaca.planner.plan import Plan
-from ithaca.planner.profile import Profile
-from ithaca.planner.program import Program
-from ithaca.planner.schedule import programs, validation_programs
-from ithaca.planner.simulate import simulate
+from ithaca.planner.schedule import validation_programs
 from ithaca.runtime.checkpoint.compatibility import check_resume
 from ithaca.runtime.checkpoint.store import CheckpointStore, Found
-from ithaca.runtime.config.job import Numerics
 from ithaca.runtime.config.load import LoadedJob
 from ithaca.runtime.control.plane import ControlPlane
 from ithaca.runtime.controller import Controller, Mission
 from ithaca.runtime.crew import Crew
-from ithaca.runtime.engine.held import Model
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import (
     Event,
@@ -36,33 +30,29 @@ from ithaca.runtime.events import (
 from ithaca.runtime.folder import LOG
 from ithaca.runtime.lock import RunLock
 from ithaca.runtime.log import EventLog
+from ithaca.runtime.preview import Preview
 from ithaca.runtime.showcase import showcase
-from ithaca.runtime.workload import Workload
 
 Emit = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Everything that is known before workers are needed.
+    """What a run begins with.
 
     Attributes:
         loaded: the job and where it came from.
-        workload: built in this process.
-        plan: who does what.
-        profile: the costs that the plan was made with.
+        seen: workload, plan and programs.
         folder: of the run.
         found: the checkpoint to go on from, or None.
         warnings: for the user, from looking at checkpoints.
     """
 
     loaded: LoadedJob
-    workload: Workload
-    plan: Plan
-    profile: Profile
+    seen: Preview
     folder: Path
-    found: Found | None
-    warnings: tuple[str, ...]
+    found: Found | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def config_of(loaded: LoadedJob) -> dict[str, Any]:
@@ -74,7 +64,10 @@ def config_of(loaded: LoadedJob) -> dict[str, Any]:
 
 
 def find_checkpoint(folder: Path, resume: bool) -> tuple[Found | None, tuple[str, ...]]:
-    """The newest whole checkpoint if the run goes on, and a warning for each damaged one."""
+    """The newest whole checkpoint if the run goes on, and a warning for each damaged one.
+
+    Call it inside :func:`recording`, which has put right what a crash left half-done.
+    """
     if not resume:
         return None, ()
     search = CheckpointStore(folder, keep=1).newest()
@@ -158,34 +151,32 @@ def tell_showcase(start: Start, emit: Emit) -> None:
     found = CheckpointStore(start.folder, keep=1).newest().found
     if found is None:
         return
-    text = showcase(start.workload, start.loaded.job, found)
+    text = showcase(start.seen.workload, start.loaded.job, found)
     if text is not None:
         emit(Showcase(time_s=time.time(), text=text))
 
 
 def _mission(start: Start, crew: Crew) -> Mission:
-    loaded, plan, workload = start.loaded, start.plan, start.workload
-    model = Model(tuple(workload.layers()), tuple(workload.ties()))
-    identity = identity_of(crew, plan.workers)
-    config, fingerprint = config_of(loaded), workload.fingerprint()
+    loaded, seen = start.loaded, start.seen
     validation = loaded.job.validation
+    batches = validation.batches
     return Mission(
         job=loaded.job,
         workload_config=loaded.workload_config,
-        config=config,
-        fingerprint=fingerprint,
-        identity=identity,
-        names=tuple(spec.name for spec in model.specs),
-        plan=plan,
-        programs=programs(plan, start.profile.layers, model.pairs()),
-        validation=validation_programs(plan, validation.batches) if validation.every else {},
+        config=config_of(loaded),
+        fingerprint=seen.workload.fingerprint(),
+        identity=identity_of(crew, seen.plan.workers),
+        names=tuple(spec.name for spec in seen.model.specs),
+        plan=seen.plan,
+        programs=seen.programs,
+        validation=validation_programs(seen.plan, batches) if validation.every else {},
         folder=start.folder,
         resume=start.found,
     )
 
 
 def _announce(start: Start, mission: Mission, crew: Crew, emit: Emit) -> None:
-    metric, found = start.workload.metric, start.found
+    metric, found = start.seen.workload.metric, start.found
     warnings = list(start.warnings)
     if found is not None:
         warnings += check_resume(
@@ -217,24 +208,21 @@ def _announce(start: Start, mission: Mission, crew: Crew, emit: Emit) -> None:
                 torch=facts.torch,
             )
         )
-    exact = mission.job.numerics is Numerics.EXACT
-    emit(_plan_chosen(mission.plan, mission.programs, start.profile, exact))
+    emit(_plan_chosen(start.seen))
 
 
-def _plan_chosen(
-    plan: Plan, own: Mapping[int, Program], profile: Profile, exact: bool
-) -> PlanChosen:
-    prediction = simulate(own, profile, exact=exact)
+def _plan_chosen(seen: Preview) -> PlanChosen:
+    timeline = seen.timeline
     return PlanChosen(
         time_s=time.time(),
-        generation=plan.generation,
-        plan=str(plan),
-        programs={str(worker): str(program) for worker, program in own.items()},
-        predicted_step_s=prediction.step_s,
+        generation=seen.plan.generation,
+        plan=str(seen.plan),
+        programs={str(worker): str(program) for worker, program in seen.programs.items()},
+        predicted_step_s=timeline.step_s,
         predicted={
             str(worker): [(str(t.action), round(t.start_s, 6), round(t.end_s, 6)) for t in timed]
-            for worker, timed in prediction.rows.items()
+            for worker, timed in timeline.rows.items()
         },
-        predicted_peak_bytes={str(w): peak for w, peak in prediction.peak_bytes.items()},
-        reason=f"times are {profile.origin.get('times', 'given')}",
+        predicted_peak_bytes={str(w): peak for w, peak in timeline.peak_bytes.items()},
+        reason=f"times are {seen.profile.origin.get('times', 'given')}",
     )

@@ -65,15 +65,12 @@ def _detach(words: list[str], loaded: LoadedJob, folder: Path) -> int:
 
 def _train(loaded: LoadedJob, folder: Path, resume: bool, again: str) -> int:
     # Only now: a mistake in the file must not wait for torch and Ray.
+    from ithaca.runtime.preview import preview
     from ithaca.runtime.progress import progress
-    from ithaca.runtime.run import recording, tell_showcase
-    from ithaca.runtime.start import prepare
+    from ithaca.runtime.run import Start, find_checkpoint, recording, tell_showcase
     from ithaca.runtime.stops import StoppedError, Stops
 
-    start = prepare(loaded, folder, resume)
-    if start.found is not None and start.found.step >= loaded.job.steps:
-        print(f"{folder} is done: {start.found.step} steps. Nothing is left to resume.")
-        return 0
+    seen = preview(loaded)
     stops = Stops(lambda line: print(f"\nithaca: {line}", file=sys.stderr))
     end: RunEnded | None = None
     try:
@@ -82,6 +79,11 @@ def _train(loaded: LoadedJob, folder: Path, resume: bool, again: str) -> int:
             stack.callback(show.close)
             stack.enter_context(stops.watching())
             emit = stack.enter_context(recording(folder, [show]))
+            found, warnings = find_checkpoint(folder, resume)
+            if found is not None and found.step >= loaded.job.steps:
+                print(f"{folder} is done: {found.step} steps. Nothing is left to resume.")
+                return 0
+            start = Start(loaded, seen, folder, found, warnings)
             end = _on_cluster(start, emit, stops)
             if end.outcome == "finished":
                 tell_showcase(start, emit)
@@ -97,7 +99,7 @@ def _on_cluster(start: Start, emit: Emit, stops: Stops) -> RunEnded:
     from ithaca.runtime.crew import Crew
     from ithaca.runtime.run import carry_out
 
-    job, size = start.loaded.job, len(start.plan.workers)
+    job, size = start.loaded.job, len(start.seen.plan.workers)
     try:
         cluster = Cluster.start(
             size, job.cluster.address, interface=job.cluster.interface, paths=[Path.cwd()]
@@ -123,7 +125,10 @@ def _say_goodbye(folder: Path, end: RunEnded, again: str) -> None:
     from ithaca.runtime.report.page import write_page
 
     page = folder / "report.html"
-    write_page(read(folder / LOG), page)
-    print(f"report: {page}")
+    try:
+        write_page(read(folder / LOG), page)
+        print(f"report: {page}")
+    except OSError as error:
+        print(f"ithaca: no report could be written to {page}: {error.strerror}", file=sys.stderr)
     if end.outcome != "finished":
         print(f"to go on: {again}")

@@ -14,7 +14,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from ithaca.runtime.config.errors import Problem
-from ithaca.runtime.config.provenance import Position
+from ithaca.runtime.config.provenance import Position, printable
 from ithaca.runtime.config.scalar import Scalar, resolve
 
 MAX_VALUES = 10_000
@@ -167,8 +167,9 @@ class _Composer:
         elif wrong := resolve(scalar.value, plain=False)[1]:
             self.note(node.mark, wrong)
         elif first is not None:
-            shown = name if name.isprintable() and len(name) < 60 else repr(name)[:60]
-            self.note(node.mark, f"{shown}: given twice, first at {first}; keep one of the two")
+            self.note(
+                node.mark, f"{printable(name)}: given twice, first at {first}; keep one of the two"
+            )
         else:
             frame.name = name
 
@@ -179,8 +180,8 @@ class _Composer:
 
     def _refuse_tag(self, tag: str | None, mark: Position) -> None:
         if tag is not None:
-            shown = tag.replace("tag:yaml.org,2002:", "!!")[:60]
-            self.note(mark, f"the tag {shown!r} is not allowed: a job is plain data; remove it")
+            shown = printable(tag.replace("tag:yaml.org,2002:", "!!"))
+            self.note(mark, f"the tag '{shown}' is not allowed: a job is plain data; remove it")
 
 
 def compose(text: str) -> tuple[Node | None, list[Problem]]:

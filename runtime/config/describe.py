@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import types
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -12,8 +13,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ithaca.runtime.config.scalar import resolve
 from ithaca.runtime.config.units import Unit, format_seconds, format_size, parse_seconds
 
+_PLAIN = re.compile(r"[A-Za-z0-9_./~+]([A-Za-z0-9_./~+:-]*[A-Za-z0-9_./~+-])?")
 _NAMES = {
     int: ("a whole number", "whole numbers"),
     float: ("a number", "numbers"),
@@ -82,8 +85,9 @@ def show_default(value: object) -> str:
         return json.dumps(value.model_dump(mode="json"))
     if isinstance(value, Enum):
         return str(value.value)
-    if isinstance(value, str) and value and value.isprintable():
-        return value
+    if isinstance(value, str):
+        plain = _PLAIN.fullmatch(value) and resolve(value, plain=True)[0] == value
+        return value if plain else json.dumps(value)
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return json.dumps(value, default=str)

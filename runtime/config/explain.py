@@ -26,6 +26,7 @@ from ithaca.runtime.config.describe import (
 from ithaca.runtime.config.provenance import Key, dotted, undotted
 from ithaca.runtime.config.section import BadValue
 
+_LONGEST = 400
 _OURS = {"value_error", "assertion_error"}
 
 
@@ -119,7 +120,7 @@ def _own(error: Mapping[str, Any], key: Key, scope: Scope) -> Complaint:
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, BadValue):
         key = scope.prefix + undotted(cause.key)
-    text = str(cause) if cause is not None else str(error["msg"])
+    text = " ".join(str(error["msg"] if cause is None else cause).split())[:_LONGEST]
     name = dotted(key)
     section = isinstance(error["input"], dict | BaseModel) and not isinstance(cause, BadValue)
     return Complaint(key, f"{name}: {text}" if name else text, at_key=section)
@@ -127,6 +128,9 @@ def _own(error: Mapping[str, Any], key: Key, scope: Scope) -> Complaint:
 
 def _unknown(path: Key, scope: Scope) -> str:
     name = str(path[-1])
+    parts = name.split(".")
+    if len(parts) > 1 and name in known_keys(scope.model):
+        return f"unknown key; in a file write '{parts[0]}:' and '{parts[1]}:' indented below it"
     section = field_at(scope.model, path[:-1])
     model = section_of(section.annotation) if section else scope.model
     valid = list(model.model_fields) if model else []

@@ -19,7 +19,7 @@ from ithaca.runtime.config.overrides import apply_overrides
 from ithaca.runtime.config.plugin import find_workload
 from ithaca.runtime.config.provenance import Key, Marks, Origin, dotted, undotted
 from ithaca.runtime.config.section import BadValue
-from ithaca.runtime.config.source import read_source
+from ithaca.runtime.config.source import file_name, read_source
 
 if TYPE_CHECKING:
     from ithaca.runtime.workload import Workload
@@ -94,7 +94,7 @@ def load(path: Path | str, overrides: Sequence[str] = (), find: Find = find_work
         ConfigError: with every mistake that was found and where it stands.
     """
     source = read_source(Path(path))
-    file = str(path)
+    file = file_name(Path(path))
     data, marks, problems = apply_overrides(source, file, overrides)
     problems = [*source.problems, *problems]
     if not isinstance(data, dict):

@@ -97,8 +97,15 @@ def dotted(key: Key) -> str:
     """``key`` as people write it: ``layout.split[0][1]``."""
     text = ""
     for part in key:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        name = f"[{part}]" if isinstance(part, int) else printable(part)
+        text += f".{name}" if text and not isinstance(part, int) else name
     return text
+
+
+def printable(text: str, most: int = 60) -> str:
+    """``text`` on one line of at most ``most`` characters, whatever it holds."""
+    shown = text if text.isprintable() else repr(text)
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 
 
 def undotted(text: str) -> Key:

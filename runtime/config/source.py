@@ -15,7 +15,7 @@ from typing import Any
 
 from ithaca.runtime.config.compose import Node, compose
 from ithaca.runtime.config.errors import ConfigError, Problem, config_error
-from ithaca.runtime.config.provenance import Key, Position
+from ithaca.runtime.config.provenance import Key, Position, printable
 
 MAX_BYTES = 2**20
 """A job is a page of text; a larger file is a mistake."""
@@ -46,7 +46,7 @@ def read_source(path: Path) -> Source:
     Raises:
         ConfigError: there is no such file, or it cannot be read as YAML at all.
     """
-    file = str(path)
+    file = file_name(path)
     text = _read(path, file)
     source = parse_source(text)
     if source.data is None and not source.problems:
@@ -56,6 +56,11 @@ def read_source(path: Path) -> Source:
         what = "a job is written as 'key: value' lines, this is something else"
         raise config_error(file, [Problem(Position(1, 1), what)])
     return source
+
+
+def file_name(path: Path) -> str:
+    """How messages name the file ``path``."""
+    return printable(str(path), most=200)
 
 
 def parse_source(text: str) -> Source:

@@ -107,13 +107,13 @@ def chart(
         return Chart(title, unit, (), (), (), (), (), note)
     x_scale = _Scale.over([x for curve in shown for x, _ in curve.points])
     values = [y for curve in shown for _, y in curve.points] + ([] if floor is None else [floor])
-    y_scale = _Scale.over(values).rounded(4)
+    y_scale = _Scale.over(values).rounded(5)
     return Chart(
         title=title,
         unit=unit,
         strokes=tuple(_stroke(curve, x_scale, y_scale, write) for curve in shown),
         x_ticks=tuple(Tick(x_scale(x), f"{x:,.0f}") for x in x_scale.ticks(6, whole=True)),
-        y_ticks=tuple(Tick(SIDE - y_scale(y), text) for y, text in _worded(y_scale.ticks(4))),
+        y_ticks=tuple(Tick(SIDE - y_scale(y), text) for y, text in _worded(y_scale.ticks(5))),
         marks=tuple(
             Tick(x_scale(x), text) for x, text in marks if x_scale.low <= x <= x_scale.high
         ),

@@ -105,7 +105,7 @@ def gantt(
             if worker in part
         ]
         crews.append(Crew(f"worker {worker}", held(plan, worker), tuple(lanes)))
-    seen = {op_of(action) for action, _, _ in rows}
+    seen = {"WAIT", *(op_of(action) for action, _, _ in rows)}
     return Gantt(
         crews=tuple(crews),
         ticks=tuple(Tick(SIDE * at / length, duration(at) if at else "0") for at in _grid(length)),

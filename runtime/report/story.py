@@ -34,13 +34,14 @@ class Story:
 
     Attributes:
         starts: one for each attempt.
-        workers: the newest record of each worker, by id.
+        workers: of the newest attempt, by id.
         steps: by number of committed steps, ascending; the last record wins.
         timelines: by step, then by worker.
+        current: steps that were done under the newest plan.
         hashes: of the whole state, by number of committed steps.
         end: how the last attempt ended; None if it goes on, or ended without a record.
         repeated: steps that had been done before and were given up at a resume.
-        worked_s: seconds from the start to the last record, summed over the attempts.
+        worked_s: seconds from start to end (or the last record), summed over the attempts.
     """
 
     starts: list[RunStarted] = field(default_factory=list)
@@ -49,6 +50,7 @@ class Story:
     steps: dict[int, StepDone] = field(default_factory=dict)
     validations: dict[int, Validated] = field(default_factory=dict)
     timelines: dict[int, dict[int, Timeline]] = field(default_factory=lambda: defaultdict(dict))
+    current: set[int] = field(default_factory=set)
     hashes: dict[int, str] = field(default_factory=dict)
     checkpoints: list[CheckpointWritten] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
@@ -96,23 +98,16 @@ class Story:
 
         The first step of an attempt pays for allocations and connections.
         """
-        if self.plan is None:
-            return None
         firsts = {(start.resumed_from or 0) + 1 for start in self.starts}
-        seconds = [
-            done.seconds
-            for step, done in self.steps.items()
-            if done.generation == self.plan.generation and step not in firsts
-        ]
-        return median(seconds) if seconds else None
+        steps = self.current & set(self.steps) - firsts
+        return median(self.steps[step].seconds for step in steps) if steps else None
 
     def typical_step(self) -> int | None:
         """Of the newest plan's steps with timelines, the one of median length; None without any."""
-        generation = self.plan.generation if self.plan else 0
         lengths = sorted(
             (max((end for line in lines.values() for _, _, end in line.rows), default=0.0), step)
             for step, lines in self.timelines.items()
-            if step not in self.steps or self.steps[step].generation == generation
+            if step in self.current
         )
         return lengths[(len(lengths) - 1) // 2][1] if lengths else None
 
@@ -124,7 +119,8 @@ def tell(events: Iterable[Event]) -> Story:
     for event in events:
         if isinstance(event, RunStarted) or began_s is None:
             began_s, before_s = event.time_s, story.worked_s
-        story.worked_s = before_s + max(0.0, event.time_s - began_s)
+        if story.end is None or isinstance(event, RunStarted):
+            story.worked_s = before_s + max(0.0, event.time_s - began_s)
         _take(story, event)
     story.steps = dict(sorted(story.steps.items()))
     story.validations = dict(sorted(story.validations.items()))
@@ -136,17 +132,21 @@ def _take(story: Story, event: Event) -> None:
         case RunStarted():
             story.starts.append(event)
             story.end = story.showcase = None
+            story.workers.clear()
             _give_up(story, event.resumed_from or 0)
         case PlanChosen():
             story.plans.append(event)
+            story.current.clear()
         case WorkerJoined():
             story.workers[event.worker] = event
         case StepDone():
             story.steps[event.step] = event
+            story.current.add(event.step)
         case Validated():
             story.validations[event.step] = event
         case Timeline():
             story.timelines[event.step][event.worker] = event
+            story.current.add(event.step)
         case StateHashed():
             story.hashes[event.step] = event.state_hash
         case CheckpointWritten():

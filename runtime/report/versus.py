@@ -55,9 +55,10 @@ def crew_rows(story: Story, plan: Plan | None, measured: Mapping[int, Timeline])
         max((end for rows in part.values() for _, _, end in rows), default=0.0)
         for part in (predicted, seen)
     ]
+    recorded = [story.timelines[step] for step in story.current & set(story.timelines)]
     rows = []
     for worker in sorted({*predicted, *seen, *(plan.workers if plan else ())}):
-        peaks = [line[worker].peak_bytes for line in story.timelines.values() if worker in line]
+        peaks = [lines[worker].peak_bytes for lines in recorded if worker in lines]
         joined = story.workers.get(worker)
         rows.append(
             CrewRow(

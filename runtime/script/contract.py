@@ -77,6 +77,7 @@ def rank_environment(
         "TORCHELASTIC_RUN_ID": spec.run_id,
         "TORCHELASTIC_USE_AGENT_STORE": "False",
         "TORCHELASTIC_ERROR_FILE": error_file,
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": ",".join(number.name for number in spec.signals),
     }
     if spec.virtual_local_rank:
         values["LOCAL_RANK"] = "0"

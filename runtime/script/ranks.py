@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,13 +145,10 @@ class _Rank:
         read = ((stream, tail.read()) for stream, tail in self.tails.items())
         return [Output(self.order.place.rank, stream, data) for stream, data in read if data]
 
-    def send(self, number: int) -> bool:
-        """Signals its process group; False when nobody is left in it."""
-        try:
+    def send(self, number: int) -> None:
+        """Signals its process group, in which nobody may be left."""
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
-        except ProcessLookupError:
-            return False
-        return True
 
 
 class RankProcesses:
@@ -208,10 +206,10 @@ class RankProcesses:
             rank.send(signal.SIGTERM)
             rank.process.wait()
         end = time.monotonic() + timeout_s
-        left = [rank for rank in self._ranks if rank.send(0)]
+        left = [rank for rank in self._ranks if lives(rank.process.pid)]
         while left and time.monotonic() < end:
             time.sleep(_OUTPUT_INTERVAL_S)
-            left = [rank for rank in left if rank.send(0)]
+            left = [rank for rank in left if lives(rank.process.pid)]
         for rank in left:
             rank.send(signal.SIGKILL)
         outputs: list[Output] = []
@@ -247,6 +245,21 @@ class RankProcesses:
             if not rank.ended:
                 poll.register(rank.watch, select.POLLIN)
         poll.poll(timeout_s * 1000)
+
+
+def lives(group: int) -> bool:
+    """Whether a process of the group runs; a zombie that nobody collects does not count."""
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal():
+            continue
+        try:
+            text = (process / "stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+        state, _, its_group, *_ = text.rpartition(")")[2].split()
+        if int(its_group) == group and state not in "ZX":
+            return True
+    return False
 
 
 class Warden:

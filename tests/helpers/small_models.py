@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,11 +27,11 @@ VOCABULARY, DIM, LENGTH = 17, 16, 6
 class Block(nn.Module):
     """A residual layer with dropout: needs keyed randomness to be repeatable."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(DIM)
         self.up = nn.Linear(DIM, 2 * DIM)
-        self.drop = nn.Dropout(0.1)
+        self.drop = nn.Dropout(dropout)
         self.down = nn.Linear(2 * DIM, DIM, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,6 +80,43 @@ class Unpair(nn.Module):
         return self.mix(left) * right + best.unsqueeze(-1).to(left.dtype)
 
 
+class Twins(nn.Module):
+    """Autograd hands out the incoming gradient as that of two weights, and a turned third one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Parameter(torch.zeros(2, LENGTH, DIM))
+        self.two = nn.Parameter(torch.zeros(2, LENGTH, DIM))
+        self.turned = nn.Parameter(torch.zeros(DIM, LENGTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.one + self.two + self.turned.t()
+
+
+class Slice(nn.Module):
+    """Gives a view into a wider tensor: neither contiguous nor at the start of its memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Linear(DIM, DIM + 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.wide(x))[..., 3 : DIM + 3]
+
+
+KINDS: dict[str, Callable[[], nn.Module]] = {
+    "block": Block,
+    "plain": partial(Block, dropout=0.0),
+    "experts": Experts,
+    "pair": Pair,
+    "unpair": Unpair,
+    "twins": Twins,
+    "slice": Slice,
+    "nothing": nn.Identity,
+}
+"""Layers that a :class:`Small` model can have between its embedding and its head."""
+
+
 class Options(BaseModel):
     """``kinds``: the layers between embedding and head; ``ragged``: lengths vary by batch."""
 
@@ -97,8 +135,7 @@ class Small(Workload):
         self.fixed_shapes = not config.ragged
 
     def layers(self) -> Sequence[LayerSpec]:
-        kinds = {"block": Block, "experts": Experts, "pair": Pair, "unpair": Unpair}
-        middle = [LayerSpec(f"{i}-{k}", kinds[k]) for i, k in enumerate(self._config.kinds)]
+        middle = [LayerSpec(f"{i}-{k}", KINDS[k]) for i, k in enumerate(self._config.kinds)]
         head = LayerSpec("head", lambda: nn.Linear(DIM, VOCABULARY, bias=False))
         return [LayerSpec("embed", lambda: nn.Embedding(VOCABULARY, DIM)), *middle, head]
 

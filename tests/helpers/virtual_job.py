@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ithaca.planner.plan import Pipeline, Plan, Schedule, Stage
-from ithaca.planner.program import Program
+from ithaca.planner.program import Action, Program
 from ithaca.planner.schedule import programs, validation_programs
 from ithaca.planner.span import Span
 from ithaca.runtime.engine.adamw import OptimizerSettings
@@ -64,18 +64,29 @@ class VirtualJob:
         plan: Plan,
         settings: EngineSettings = EXACT,
         delay: Callable[[Address], float] = lambda _: 0.0,
+        cost: Callable[[int, Action], float] = lambda *_: 0.0,
     ) -> None:
         self.trainers = {
             worker: Trainer(workload, settings, plan.layers_of(worker)) for worker in plan.workers
         }
-        self.cluster = VirtualCluster(plan.workers, delay)
+        self.cluster = VirtualCluster(plan.workers, delay, cost)
         for worker, trainer in self.trainers.items():
             trainer.connect(self.cluster.channel(worker))
         ties = next(iter(self.trainers.values())).holdings.model.pairs()
         self.programs = programs(plan, ties=ties)
         self.validation = validation_programs(plan, 3)
 
-    def _all(self, run: Callable[[Trainer, Program], Steps[Tally]], source: dict[int, Program]) -> Tally:
+    def run(self, steps: int) -> list[Record]:
+        """The records of the next ``steps`` steps."""
+        return [self.step() for _ in range(steps)]
+
+    def train(self) -> Tally:
+        """One step without a validation."""
+        return self._all(Trainer.train_step, self.programs)
+
+    def _all(
+        self, run: Callable[[Trainer, Program], Steps[Tally]], source: dict[int, Program]
+    ) -> Tally:
         tallies = self.cluster.run(
             {worker: run(trainer, source[worker]) for worker, trainer in self.trainers.items()}
         )
@@ -84,14 +95,17 @@ class VirtualJob:
 
     def step(self) -> Record:
         """One step and a validation; replicas must agree."""
-        tally = self._all(Trainer.train_step, self.programs)
+        tally = self.train()
         held_out = self._all(Trainer.validate, self.validation)
+        return Record(self.hashes(), tally.loss, tally.auxiliary, tally.norm, held_out.loss)
+
+    def hashes(self) -> tuple[tuple[str, str], ...]:
+        """Hash of every layer by name, in order; replicas must agree."""
         hashes: dict[str, str] = {}
         for trainer in self.trainers.values():
             for name, value in trainer.hashes().items():
                 assert hashes.setdefault(name, value) == value, f"replicas of {name} differ"
-        ordered = tuple(sorted(hashes.items()))
-        return Record(ordered, tally.loss, tally.auxiliary, tally.norm, held_out.loss)
+        return tuple(sorted(hashes.items()))
 
     def states(self) -> dict[str, dict[str, torch.Tensor]]:
         """Copies of all layers' states by name, for a resume elsewhere."""

@@ -19,9 +19,7 @@ def main() -> None:
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(0)
-    model = DistributedDataParallel(
-        nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
-    )
+    model = DistributedDataParallel(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     inputs = torch.randn(8 * world, 16)
     targets = inputs.sum(dim=1, keepdim=True)

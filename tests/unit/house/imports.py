@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 
 from tests.unit.house.source import Source
 
@@ -17,12 +18,13 @@ class Import:
     level: int = 0
 
 
-def imports(source: Source, known: frozenset[str] = frozenset()) -> list[Import]:
+@cache
+def imports(source: Source, known: frozenset[str] = frozenset()) -> tuple[Import, ...]:
     """Every import of ``source``, also in functions and under TYPE_CHECKING.
 
     ``from a import b`` counts as ``a.b`` when that is in ``known``, the names of all modules.
     """
-    found = []
+    found: list[Import] = []
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Import):
             found += [Import(source.at(node, ""), alias.name) for alias in node.names]
@@ -33,4 +35,4 @@ def imports(source: Source, known: frozenset[str] = frozenset()) -> list[Import]
                 for alias in node.names
             }
             found += [Import(source.at(node, ""), name, node.level) for name in sorted(names)]
-    return found
+    return tuple(found)

@@ -12,6 +12,8 @@ import pytest
 
 from tests.unit.house.source import ROOT, expect_none, product, rooms
 
+pytestmark = pytest.mark.xdist_group("import")  # one process for all of them
+
 ALONE = """
 import json, sys, threading
 import ithaca

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("leaks")  # one process for all of them
+
 CONFTEST = Path(__file__).parents[2] / "conftest.py"
 
 PLANTED = """

@@ -24,7 +24,7 @@ WIDE = frozenset({"Exception", "BaseException"})
 
 LEFTOVER = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX|HA" r"CK)\b")
 # Folders of one machine, and folders beside the project.
-ELSEWHERE = re.compile(r"(?<![\w.])/(root/|home/|work/|opt/|mnt/|[t]mp/\w)|\.\./shared\b")
+ELSEWHERE = re.compile(r"(?<![\w.])/(root/|home/(?!me\b)|work/|opt/|mnt/|[t]mp/\w)|\.\./shared\b")
 SKIPS = re.compile(r"\b(mark\.(skip|skipif|xfail)|pytest\.(skip|xfail))\b")
 TEXT = (".py", ".pyi", ".cpp", ".h", ".md", ".yaml", ".toml", ".txt", ".proto", ".html", "")
 
@@ -51,13 +51,19 @@ def environment_readers(source: Source) -> list[str]:
 
 
 def printers(source: Source) -> list[str]:
-    """Calls of ``print`` by what has no business with the screen."""
+    """Calls of ``print`` by what has no business with the screen, unless run as a program."""
     if str(source.path).startswith(PRINTERS):
         return []
+    program = {
+        part
+        for node in source.tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+        for part in ast.walk(node)
+    }
     return [
         source.at(node, "print: return it, raise it or make it an event")
         for node in ast.walk(source.tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print" and node not in program
     ]
 
 
@@ -173,10 +179,11 @@ def test_bad_manners_are_noticed(check: Callable[[Source], list[str]], text: str
         "try:\n    f()\nexcept Exception as error:\n    tell(error)",
         "try:\n    f()\nexcept Exception:\n    close()\n    raise",
         "try:\n    f()\nexcept OSError:\n    pass",
+        "if __name__ == '__main__':\n    print('x')",
     ],
 )
 def test_good_manners_are_let_pass(text: str) -> None:
-    assert swallowers(planted(text)) == []
+    assert [problem for check in CHECKS for problem in check(planted(text))] == []
 
 
 @pytest.mark.parametrize(

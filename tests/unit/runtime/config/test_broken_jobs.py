@@ -28,6 +28,9 @@ layout:
 """
 
 
+Capture = pytest.CaptureFixture[str]
+
+
 @dataclass(frozen=True)
 class Broken:
     """A file or overrides that cannot be used.
@@ -67,6 +70,8 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
 )
 
+DEEP = f"{'[' * 10}%s{']' * 10}"
+
 TYPOS = [
     plus("typo of a section", "optimzer: {lr: 1}\n", "15:1", "optimzer", "'optimizer'"),
     plus(
@@ -80,6 +85,8 @@ TYPOS = [
     swap("typo of a word", "use: lm", "use: lmm", "3:8", "workload.use", "'lm'"),
     plus("typo of a choice", "numerics: exactt\n", "15:11", "exact or fast", "did you mean"),
     plus("typo of a schedule", "optimizer: {schedule: cosin}\n", "15:23", "'cosine'"),
+    plus("dotted key", "optimizer.lr: 1\n", "15:1", "'optimizer:' and 'lr:'"),
+    plus("key of two lines", '"a\\nb": 1\n', "15:1", "'a\\nb': unknown key"),
     plus("unknown section", "frobnicate:\n  a: 1\n", "15:1", "frobnicate", "unknown key"),
     plus("key with a colon glued", "seed:3\n", "16:1", "not YAML"),
 ]
@@ -203,6 +210,7 @@ SIZES = [
     swap("infinity", "steps: 4", "steps: .inf", "10:8", "finite"),
     plus("not a number", "optimizer: {lr: .nan}\n", "15:17", "finite"),
     plus("beyond doubles", "optimizer: {lr: 1e999}\n", "15:17", "1.8e308"),
+    swap("model beyond memory", "dim: 32", "dim: 65536", "2:1", "workload", "of memory"),
     swap("seed below zero", "steps: 4", "steps: 4\nseed: -1", "11:7", "seed", "got -1"),
     plus("bomb of aliases", BOMB, "18:45", "10000"),
     plus("deep nesting", f"a: {'[' * 50}{']' * 50}\n", "15:23", "nested"),
@@ -267,6 +275,11 @@ OVERRIDES = [
 CASES = [*TYPOS, *UNITS, *TYPES, *LAYOUTS, *SIZES, *YAML, *OVERRIDES]
 
 
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Everything in ``folder``."""
     return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()} | {
@@ -274,7 +287,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     }
 
 
-def check_refused(case: Broken, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def check_refused(case: Broken, command: str, capsys: Capture) -> None:
     """The oracle: ``case`` is refused as it should be, in the current folder."""
     raw = case.text if isinstance(case.text, bytes) else case.text.encode()
     Path("job.yaml").write_bytes(raw)
@@ -297,24 +310,12 @@ def check_refused(case: Broken, command: str, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
-def test_each_mistake_gives_one_message(
-    case: Broken,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_each_mistake_gives_one_message(case: Broken, capsys: Capture) -> None:
     check_refused(case, "check", capsys)
 
 
 @pytest.mark.parametrize("case", CASES[::6], ids=lambda case: case.name.replace(" ", "-"))
-def test_run_refuses_what_check_refuses(
-    case: Broken,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_run_refuses_what_check_refuses(case: Broken, capsys: Capture) -> None:
     check_refused(case, "run", capsys)
 
 
@@ -322,30 +323,23 @@ def test_names_are_unique() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 60
 
 
-def test_the_good_file_is_good(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_good_file_is_good(capsys: Capture) -> None:
     Path("job.yaml").write_text(GOOD)
     assert main(["check", "job.yaml"]) == 0
     assert "is a valid job" in capsys.readouterr().out
-    assert [p.name for p in tmp_path.iterdir()] == ["job.yaml"]
+    assert [p.name for p in Path().iterdir()] == ["job.yaml"]
 
 
 def test_the_oracle_sees_a_duplicate_that_slips_through(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_Composer, "duplicate", staticmethod(lambda pairs, name: None))
     case = next(case for case in CASES if case.name == "key twice")
     with pytest.raises(AssertionError):
         check_refused(case, "check", capsys)
 
 
-def test_all_mistakes_are_told_at_once_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_all_mistakes_are_told_at_once_in_order(capsys: Capture) -> None:
     text = GOOD.replace("steps: 4", "steps: x").replace("stages: 2", "stagse: 2")
     Path("job.yaml").write_text(text + "steps: 3\ndetect: 2\n")
     assert main(["check", "job.yaml", "optimizer.lr=a"]) == 2
@@ -355,10 +349,7 @@ def test_all_mistakes_are_told_at_once_in_order(
     assert "Correct these 5" in lines[-1]
 
 
-def test_more_than_twenty_mistakes_are_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_more_than_twenty_mistakes_are_counted(capsys: Capture) -> None:
     Path("job.yaml").write_text(GOOD + "".join(f"key{i}: 1\n" for i in range(30)))
     assert main(["check", "job.yaml"]) == 2
     lines = capsys.readouterr().err.splitlines()
@@ -379,14 +370,7 @@ def test_more_than_twenty_mistakes_are_counted(
         ("x" * 5000, "cannot be read"),
     ],
 )
-def test_files_that_cannot_be_read(
-    path: str,
-    about: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_files_that_cannot_be_read(path: str, about: str, capsys: Capture) -> None:
     Path("job.yaml").write_text(GOOD)
     assert main(["check", path]) == 2
     err = capsys.readouterr().err
@@ -394,13 +378,10 @@ def test_files_that_cannot_be_read(
     assert len(err.splitlines()) == 3
 
 
-def test_a_file_without_permission(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_without_permission(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def refuse(self: Path, mode: str = "r") -> None:
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.chdir(tmp_path)
     Path("job.yaml").write_text(GOOD)
     monkeypatch.setattr(Path, "open", refuse)  # root may read everything
     assert main(["check", "job.yaml"]) == 2

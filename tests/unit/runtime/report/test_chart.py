@@ -61,7 +61,7 @@ def test_nothing_to_show() -> None:
 def test_a_tick_stands_at_its_value() -> None:
     drawn = chart("t", "u", [Curve("a", "b", [(0, 0.0), (10, 100.0)])], floor=0.0)
     assert [(tick.at, tick.text) for tick in drawn.y_ticks] == [
-        (1000.0, "0"), (750.0, "25"), (500.0, "50"), (250.0, "75"), (0.0, "100"),
+        (1000.0, "0"), (800.0, "20"), (600.0, "40"), (400.0, "60"), (200.0, "80"), (0.0, "100"),
     ]  # fmt: skip
     assert [tick.text for tick in drawn.x_ticks] == ["0", "2", "4", "6", "8", "10"]
 

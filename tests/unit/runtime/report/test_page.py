@@ -33,9 +33,11 @@ def test_everything_is_on_the_page() -> None:
     text = squeezed(sound(events).text)
     for part in (
         "quickstart", "finished", "200 of 200", "1.8675 bits per byte", "from 7.9781",
-        "exact numerics", "fp32", "2 pipelines × 2 stages", "1f1b", "8 micro-batches",  # noqa: RUF001
+        "exact numerics", "fp32", "1f1b", "8 micro-batches",
+        "2 pipelines × 2 stages",  # noqa: RUF001
         "2023-11-14 22:13:20 UTC", "bytes/s", "Gradient norm", "Learning rate",
-        "worker 0", "layers 0–3", "worker 3", "layers 4–7", "reduction", "optimizer",  # noqa: RUF001
+        "layers 0–3", "layers 4–7",  # noqa: RUF001
+        "worker 0", "worker 3", "reduction", "optimizer",
         "predicted step 202 ms", "median measured", "202 MiB", "209 MiB",
         "worker 1 was 3.1 times slower than usual", "checkpoint after 150 steps", "17.5 MiB",
         "The import statement binds", "2.13.0+cpu", "AMD EPYC 7B13", "3f5a1c0e9b7d2284",

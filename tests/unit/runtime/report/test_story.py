@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ithaca.runtime.events import Event, PlanChosen, StateHashed, StepDone
+from ithaca.runtime.events import Event, PlanChosen, Showcase, StateHashed, StepDone, Timeline
 from ithaca.runtime.report import story as story_module
 from ithaca.runtime.report.story import tell
 from tests.helpers.fake_run import FakeRun, resumed
@@ -55,6 +55,26 @@ def test_that_is_noticed_when_nothing_is_given_up(monkeypatch: pytest.MonkeyPatc
 def test_time_between_attempts_is_not_counted() -> None:
     story = tell(resumed(FakeRun(steps=60), 55, 50))
     assert story.worked_s < 60
+
+
+def test_time_after_the_end_is_not_counted() -> None:
+    events = list(FakeRun(steps=5).events())
+    late = Showcase(time_s=events[-1].time_s + 1000, text="later")
+    story = tell([*events, late])
+    assert story.worked_s == tell(events).worked_s
+    assert story.showcase == "later"
+
+
+def test_another_plan_is_not_compared_with_steps_of_the_one_before() -> None:
+    run = FakeRun(steps=60, first=50)
+    first = list(replace(run, first=0, stop=55, outcome=None).events())
+    second = list(run.events())
+    begun = [e for e in second if not isinstance(e, StepDone | Timeline)][:6]
+    story = tell([*first, *begun])
+    assert story.timelines
+    assert story.typical_step() is None
+    assert story.median_step_s() is None
+    assert tell(first).typical_step() is not None
 
 
 def test_a_resume_without_steps_stands_at_its_checkpoint() -> None:
