@@ -132,7 +132,9 @@ $(STAMPS)/package: setup.py $(STAMPS)/project $(STAMPS)/torch | $(STAMPS)/deepsp
 $(EXTENSION): $(KERNELS) $(STAMPS)/package
 	@if [ ! -e $@ ] || [ -n "$$(find $(KERNELS) -newer $@)" ]; then \
 	    echo 'set-up: the C++ extension'; \
-	    CXX='$(CXX)' $(PY) setup.py --quiet build_ext --inplace; \
+	    mkdir -p build; \
+	    CXX='$(CXX)' $(PY) setup.py --quiet build_ext --inplace > build/extension.log 2>&1 || \
+	        { cat build/extension.log >&2; exit 1; }; \
 	fi
 	@touch $@
 

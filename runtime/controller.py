@@ -127,6 +127,7 @@ class Controller:
         self._last: StepDone | None = None
         self._started = time.time()
         self._checkpoint_step = resume.step if resume else None
+        self._wanted = resume.step if resume else -1
 
     # -- the control surface
 
@@ -233,9 +234,10 @@ class Controller:
                     self._take_saved(future)
             self._take_events()
             self._watch(training)
-            self._save_if_due()
-            if not training and self._life.state in (State.TRAINING, State.DRAINING):
+            if not training and self._life.state is not State.SAVING:
                 self._life.enter(State.SAVING)
+                self._want_checkpoint(outcomes[0].step)
+            self._save_if_due()
         self._take_events()
         return outcomes[0]
 
@@ -283,7 +285,7 @@ class Controller:
         self._emit(event)
         every, last = self._mission.job.checkpoint.every, self._mission.job.steps
         if event.step == last or (every and event.step % every == 0):
-            self._due = (event.step, self._ledger)
+            self._want_checkpoint(event.step)
 
     def _layers_hashed(self, event: LayersHashed) -> None:
         by_worker = self._hashed.setdefault(event.step, {})
@@ -304,6 +306,12 @@ class Controller:
         self._emit(StateHashed(time_s=now, step=event.step, state_hash=total, layers=layers))
 
     # -- checkpoints
+
+    def _want_checkpoint(self, step: int) -> None:
+        """Note that ``step``, the last committed one, is to be saved; once."""
+        if step > self._wanted:
+            self._wanted = step
+            self._due = (step, self._ledger)
 
     def _save_if_due(self) -> None:
         if self._due is None or self._saver.busy:
@@ -361,9 +369,6 @@ class Controller:
         except Exception as error:
             self._fail([self._trouble(worker, error)], others)
         assert isinstance(outcome, Outcome)
-        if outcome.drained and self._due is None and self._checkpoint_step != outcome.step:
-            self._take_events()
-            self._due = (outcome.step, self._ledger)
         return outcome
 
     def _watch(self, training: Mapping[Any, int]) -> None:

@@ -205,7 +205,7 @@ class Worker:
             self._staging.wait_for(lambda: self._staged_step >= step, bound_s)
             if self._staged_step != step:
                 raise NotStagedError(f"there is no copy for it, but of step {self._staged_step}")
-            staged, self._staged = self._staged, {}
+            staged, self._staged, self._staged_step = self._staged, {}, -1
         files = [write_layer(Path(folder), name, s.tensors, step) for name, s in staged.items()]
         hashes = {
             name: combine({key: hash_tensor(tensor) for key, tensor in s.tensors.items()})

@@ -34,7 +34,7 @@ def test_a_drain_ends_behind_a_step_with_a_checkpoint(crew: Crew, tmp_path: Path
         "layout": TWO_BY_TWO,
         "steps": 40,
         "checkpoint": {"every": 0},
-        "optimizer": {"schedule": "constant"},
+        "optimizer": {"schedule": "constant", "warmup": 0},
     }
     loaded = load(write_job(tmp_path / "jobs", **changes))
 
@@ -87,7 +87,7 @@ def test_a_not_finite_loss_stops_the_job_and_changes_nothing(crew: Crew, tmp_pat
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     crew: Crew, tmp_path: Path
 ) -> None:
-    shared: dict[str, Any] = {"optimizer": {"schedule": "constant"}, "steps": 6}
+    shared: dict[str, Any] = {"optimizer": {"schedule": "constant", "warmup": 0}, "steps": 6}
     whole = run_job(crew, tmp_path / "run", **shared)
     newest = Path(whole.checkpoints[-1].path)
     file = next(newest.glob("*.safetensors"))
