@@ -27,13 +27,16 @@ class Costs:
         profile: with one entry per layer of the programs.
         programs: of all workers.
         exact: the fixed tree, or one running sum and a plain ring all-reduce.
-
     Raises:
         ValueError: the profile has another number of layers.
     """
 
     def __init__(
-        self, profile: Profile, programs: Mapping[int, Program], *, exact: bool = True
+        self,
+        profile: Profile,
+        programs: Mapping[int, Program],
+        *,
+        exact: bool = True,
     ) -> None:
         for program in programs.values():
             if program.num_layers != len(profile.layers):

@@ -220,7 +220,9 @@ def parse_action(words: list[str]) -> Action:
             return Commit()
         case ["STEP", layers]:
             return Step(Span.parse(layers))
-    raise ValueError(f"no action is written like this; known are {', '.join(op.value for op in Op)}")
+    raise ValueError(
+        f"no action is written like this; known are {', '.join(op.value for op in Op)}"
+    )
 
 
 def _transfer(op: Op, cargo: str, micro_batch: str, peer: str) -> Transfer:

@@ -81,6 +81,7 @@ def simulate(
     *,
     exact: bool = True,
     receives_ahead: int = RECEIVES_AHEAD,
+    message_s: float = 0.0,
 ) -> Timeline:
     """Play ``programs``, by worker id, on ``profile``.
 
@@ -89,11 +90,15 @@ def simulate(
         profile: with one entry per layer of the programs.
         exact: gradients are summed in the fixed tree; otherwise by a plain ring all-reduce.
         receives_ahead: RECVs posted before their turn; 0 posts each in its turn.
+        message_s: seconds that a message keeps each of its two ends from computing, for transports
+            that do not run beside the compute: the sender in its SEND, before the message leaves;
+            the receiver when it has come, as part of the compute that needs it.
 
     Raises:
         ValueError: the profile does not fit, or workers wait for each other for ever.
     """
-    run = _Run(programs, profile, exact, receives_ahead)
+    costs = Costs(profile, programs, exact=exact)
+    run = _Run(programs, profile, costs, receives_ahead, message_s)
     run.play()
     done = {worker: tuple(lane.done) for worker, lane in run.lanes.items()}
     step_s = max((timed[-1].end_s for timed in done.values() if timed), default=0.0)
@@ -124,13 +129,15 @@ class _Run:
         self,
         programs: Mapping[int, Program],
         profile: Profile,
-        exact: bool,
+        costs: Costs,
         receives_ahead: int,
+        message_s: float,
     ) -> None:
         self.lanes = {worker: _Lane(program) for worker, program in programs.items()}
-        self._costs = Costs(profile, programs, exact=exact)
+        self._costs = costs
         self._profile = profile
         self._ahead = receives_ahead
+        self._message_s = message_s
         self._events: list[tuple[float, int, int | Tensor]] = []  # a worker goes on, or a transfer
         self._count = 0
         self._posts: dict[Tensor, float] = {}  # when the first of both ends was posted
@@ -164,33 +171,34 @@ class _Run:
         lane = self.lanes[worker]
         while lane.next < len(lane.actions):
             action = lane.actions[lane.next]
+            seconds = 0.0
             match action:
+                case Transfer(op=Op.SEND):
+                    seconds = self._message_s
                 case Transfer():
-                    self._post(worker, action)
+                    self.lanes[worker].reached += 1
+                    self._post_receives(worker)
                 case Compute():
-                    if not self._ready(worker, action):
-                        return
+                    if (tensor := self._input(worker, action)) is not None:
+                        if not self._has_come(worker, tensor):
+                            return
+                        seconds = self._message_s
                 case Step():
                     pass
                 case _:
                     self._gather(worker, action)
                     return
-            self._finish(worker, lane.now, self._costs.seconds(worker, action))
+            self._finish(worker, lane.now, seconds + self._costs.seconds(worker, action))
+            if isinstance(action, Transfer) and action.op is Op.SEND:
+                sent = _tensor(action.peer, action)
+                self._sender[sent] = worker
+                self._meet(sent, lane.now)
 
     def _finish(self, worker: int, start: float, seconds: float) -> None:
         lane = self.lanes[worker]
         lane.now = start + seconds
         lane.done.append(Timed(lane.actions[lane.next], start, lane.now))
         lane.next += 1
-
-    def _post(self, worker: int, action: Transfer) -> None:
-        if action.op is Op.RECV:
-            self.lanes[worker].reached += 1
-            self._post_receives(worker)
-        else:
-            tensor = _tensor(action.peer, action)
-            self._sender[tensor] = worker
-            self._meet(tensor, self.lanes[worker].now)
 
     def _post_receives(self, worker: int) -> None:
         lane = self.lanes[worker]
@@ -215,19 +223,23 @@ class _Run:
         if tensor in self._waiting:
             self._push(end, self._waiting.pop(tensor))
 
-    def _ready(self, worker: int, action: Compute) -> bool:
-        """Whether the input is known to come; sets the clock to when, or waits for it."""
+    def _input(self, worker: int, action: Compute) -> Tensor | None:
+        """The tensor from another worker that ``action`` needs, if any."""
         if action.op is Op.W:
-            return True
-        lane, span = self.lanes[worker], action.layers
-        forward = action.op is Op.F
-        cargo, cut = (Cargo.ACTIVATION, span.first) if forward else (Cargo.GRADIENT, span.last)
+            return None
+        if action.op is Op.F:
+            cargo, cut = Cargo.ACTIVATION, action.layers.first
+        else:
+            cargo, cut = Cargo.GRADIENT, action.layers.last
         tensor = (worker, cargo.value, cut, action.micro_batch)
-        if tensor not in lane.remote:
-            return True
+        return tensor if tensor in self.lanes[worker].remote else None
+
+    def _has_come(self, worker: int, tensor: Tensor) -> bool:
+        """Whether it is known when ``tensor`` comes; sets the clock to then, or waits to know."""
         if tensor not in self._arrival:
             self._waiting[tensor] = worker
             return False
+        lane = self.lanes[worker]
         lane.now = max(lane.now, self._arrival[tensor])
         return True
 

@@ -15,7 +15,7 @@ CONFIG = {
     "zero_optimization": {"stage": 2, "overlap_comm": False},
     "zero_allow_untested_optimizer": True,
     "zero_force_ds_cpu_optimizer": False,
-    "wall_clock_breakdown": False,
+    "gradient_clipping": 0.0,
 }
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     deepspeed.init_distributed(dist_backend="gloo")
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     engine, _, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=CONFIG)
     rank, world = engine.global_rank, engine.world_size
     inputs = torch.randn(4 * world, 16)

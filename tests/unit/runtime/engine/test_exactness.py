@@ -137,11 +137,11 @@ def test_delays_change_nothing(seed: int) -> None:
     assert slow.cluster.now > 1
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_resume_on_another_layout_changes_nothing(seed: int) -> None:
     rng = Random(seed)
     options, settings = rng.choice([(TIED, EXACT), (EXPERTS, BF16), (DENSE, EXACT)])
-    steps = 4
+    steps = 3
     unbroken = job(options, layout(6, (1,)), settings).run(steps)
     first, second = rng.sample(list(LAYOUTS.values()), 2)
     stop = rng.randint(1, steps - 1)
