@@ -14,7 +14,7 @@ from ithaca.planner.layer import Layer
 from ithaca.planner.plan import Pipeline, Plan, Schedule
 from ithaca.planner.program import Action, Commit, Program, Reduce, Share, Step, Tie
 from ithaca.planner.span import Span
-from ithaca.planner.timetable import Durations, Part, Timetable, parts_of, routes_of
+from ithaca.planner.timetable import Part, Timetable, parts_of, routes_of
 
 
 def programs(
@@ -31,8 +31,8 @@ def programs(
 
     Args:
         plan: who holds and computes what.
-        layers: their profile, whose times then order the actions; a bare number is only checked
-            against the plan. Without measured times every layer counts the same.
+        layers: their profile, of which only ``split`` is read; or their number. Both are checked
+            against the plan. Times do not matter: the order is a function of the plan.
         ties: pairs of layers that share a weight.
         split: per layer, whether I + W may replace B; by default what ``layers`` say, and yes for
             every layer if they are not given.
@@ -54,7 +54,7 @@ def programs(
     if plan.schedule is not Schedule.ONE_F_ONE_B_SPLIT:
         split = [False] * plan.num_layers
     parts = parts_of(plan.pipelines, routes_of(plan), split)
-    table = Timetable(plan.workers, parts, Durations.of(known, plan.num_layers), plan.schedule)
+    table = Timetable(plan.workers, parts, plan.schedule)
     for reduce in _reductions(plan, parts, table.finish):
         for share in reduce.shares:
             table.actions[share.worker].append(reduce)
@@ -85,8 +85,7 @@ def validation_programs(plan: Plan, num_micro_batches: int) -> dict[int, Program
         dealt.append(Pipeline(pipeline.stages, tuple(range(first, last))))
         first = last
     parts = parts_of(dealt, {}, [False] * plan.num_layers)
-    costs = Durations.of((), plan.num_layers)
-    table = Timetable(plan.workers, parts, costs, plan.schedule, backward=False)
+    table = Timetable(plan.workers, parts, plan.schedule, backward=False)
     for actions in table.actions.values():
         actions.append(Commit())
     return _programs(plan, num_micro_batches, table.actions)
@@ -103,7 +102,7 @@ def _programs(
     }
 
 
-def _reductions(plan: Plan, parts: Sequence[Part], finish: dict[int, float]) -> list[Reduce]:
+def _reductions(plan: Plan, parts: Sequence[Part], finish: dict[int, int]) -> list[Reduce]:
     """One REDUCE per span between neighbouring stage borders, in the order they become ready.
 
     Between two borders nothing changes: neither who holds the layers nor, as routes name whole
@@ -127,7 +126,7 @@ def _reductions(plan: Plan, parts: Sequence[Part], finish: dict[int, float]) -> 
         shares = tuple(Share(w, tuple(sorted(ids))) for w, ids in sorted(brought[first].items()))
         reductions.append(Reduce(Span(first, last), shares))
 
-    def readiness(reduce: Reduce) -> tuple[float, int]:
+    def readiness(reduce: Reduce) -> tuple[int, int]:
         return max(finish[share.worker] for share in reduce.shares), -reduce.layers.first
 
     return sorted(reductions, key=readiness)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from ithaca.planner.layer import Layer
 from ithaca.planner.plan import Pipeline, Schedule, Stage
 from ithaca.planner.program import Compute, Op, Transfer
 from ithaca.planner.span import Span
-from ithaca.planner.timetable import Durations, Timetable, parts_of
+from ithaca.planner.timetable import Timetable, parts_of
 
 SIZES = [(1, 1), (1, 5), (2, 1), (2, 3), (4, 4), (4, 8), (4, 21), (8, 8), (8, 20), (16, 40)]
 
 
 def timetable(stages: int, micro_batches: int, schedule: Schedule) -> Timetable:
-    """One pipeline of equal stages of one layer, at unit costs."""
+    """One pipeline with one layer per stage."""
     pipeline = Pipeline(
         tuple(Stage(Span(k, k + 1), k) for k in range(stages)), tuple(range(micro_batches))
     )
     split = [schedule is Schedule.ONE_F_ONE_B_SPLIT] * stages
     parts = parts_of([pipeline], {}, split)
-    return Timetable(range(stages), parts, Durations.of((), stages), schedule)
+    return Timetable(range(stages), parts, schedule)
 
 
 def computes(table: Timetable, worker: int) -> list[Compute]:
@@ -92,12 +91,3 @@ def test_receives_stay_within_the_window(
             elif isinstance(action, Compute) and action.op is not Op.W:
                 waiting = {key for key in waiting if key[2] != action.micro_batch}
             assert len(waiting) <= stages - worker + 1
-
-
-def test_measured_times_shape_the_order() -> None:
-    slow_end = [Layer("a", forward_s=1.0, backward_s=1.0), Layer("b", forward_s=9.0, backward_s=9)]
-    costs = Durations.of(slow_end, 2)
-    assert costs.duration(Op.F, Span(0, 2)) == 10.0
-    assert costs.duration(Op.I, Span(1, 2)) == 4.5
-    unmeasured = Durations.of([Layer("a"), slow_end[1]], 2)
-    assert unmeasured.duration(Op.B, Span(0, 2)) == 4.0
