@@ -64,7 +64,11 @@ def read(folder: Path) -> Data:
         for row in data["measured_steps"][STEPS]
     )
     messages = {int(size): us / 1e6 for size, us in data["p2p_us_by_bytes"].items()}
-    return Data(Profile(layers, origin={"layers": "published"}), rows, messages)
+    # The layers' times are all there is: actions and additions cost nothing on top.
+    profile = Profile(
+        layers, action_s=0.0, add_bytes_per_s=math.inf, origin={"layers": "published"}
+    )
+    return Data(profile, rows, messages)
 
 
 def _layer(name: str, cost: dict[str, Any]) -> Layer:
@@ -88,12 +92,7 @@ def simulated_s(data: Data, model: StepModel, found: Fit, row: Measured) -> floa
         )
         for layer in data.profile.layers
     ]
-    profile = Profile(
-        tuple(layers),
-        Link(0.0, known.reduce_bytes_per_s),
-        action_s=0.0,
-        add_bytes_per_s=math.inf,
-    )
+    profile = replace(data.profile, layers=tuple(layers), link=Link(0.0, known.reduce_bytes_per_s))
     spans = model.split(found.rule, row.stages)
     pipelines, first = [], 0
     for place in range(row.pipelines):

@@ -51,9 +51,9 @@ class Part:
 SLOTS = {Op.F: 1, Op.B: 2, Op.I: 1, Op.W: 1}
 """Time on the virtual clock, the same for every stage.
 
-So the order is the textbook's whatever a stage really takes. Measured times were tried: in simulated
-uneven pipelines they gain nothing with free links (0.1 % on average), and with slow ones, which the
-clock does not know, they lose up to a third; times by number of layers lose even more.
+So the order is the textbook's, whatever a stage really takes. Measured times were tried: in
+simulated uneven pipelines they gain 0.1 % on average when links are free, and lose up to a third
+when links, which the clock does not know, are slow. Times by number of layers lose more.
 """
 
 

@@ -1,6 +1,6 @@
 """Says what this machine lacks before set-up starts: ``python3 requirements/check.py c++``.
 
-Runs on whatever Python there is, so it keeps to what an old one can parse; it makes nothing.
+Runs on whatever Python 3 there is, so it keeps to what an old one can parse; it makes nothing.
 """
 
 import os

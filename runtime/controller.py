@@ -251,6 +251,7 @@ class Controller:
             plan=str(mission.plan),
             program=str(mission.programs[worker]),
             validation=str(validation) if validation else None,
+            folder=str(mission.folder),
             resume=mission.resume,
             control_address=plane.credentials.address,
             control_token=plane.credentials.token,

@@ -91,7 +91,7 @@ class Crew:
         try:
             self._each("assign", {w: (a,) for w, a in by_worker.items()}, "build its layers")
         except ValueError as error:
-            raise UserError(f"the workload cannot be built: {error}") from error
+            raise UserError(f"a worker cannot take its part: {error}") from error
 
     def connect(self, workers: Sequence[int]) -> None:
         """Let the first worker host the store, and everybody meet there."""

@@ -40,6 +40,7 @@ NOMINAL_FLOPS = 2e10
 
 _NOMINAL_STEP = 5e8
 _LEAST_S = 2e-5
+_FAILURES = (RuntimeError, ValueError, TypeError, LookupError, OSError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def static_profile(workload: Workload, job: Job) -> Profile:
 def _first_batch(workload: Workload) -> Batch:
     try:
         return workload.batch(BatchId(0, 0))
-    except (RuntimeError, ValueError, TypeError, LookupError, OSError) as error:
+    except _FAILURES as error:
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise CannotComputeError(f"the workload's first batch fails with {text}") from error
 
@@ -116,7 +117,7 @@ class _Kinds:
         parts = [t.to(self._dtype) if t.is_floating_point() else t for t in tensors(value)]
         try:
             return _call(module, like(value, parts), *batch)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except _FAILURES as error:
             text = " ".join(str(error).split())[:200]
             raise CannotComputeError(f"layer {spec.name!r} fails when called: {text}") from error
 
@@ -146,7 +147,7 @@ def _build(spec: LayerSpec, device: str) -> nn.Module:
     try:
         with torch.device(device), WithoutValues():
             return spec.build()
-    except (RuntimeError, ValueError, TypeError) as error:
+    except _FAILURES as error:
         text = " ".join(str(error).split())[:200]
         raise CannotComputeError(f"layer {spec.name!r} cannot be built: {text}") from error
 

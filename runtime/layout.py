@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 
 from ithaca.planner.balance import Balancer, Duty
 from ithaca.planner.deal import blocks, counts
@@ -15,6 +15,9 @@ from ithaca.planner.span import Span
 from ithaca.runtime.config.job import Job, Numerics
 from ithaca.runtime.config.section import BadValue
 from ithaca.runtime.config.units import format_size
+
+MAX_SEARCHED = 64
+"""More workers than this need a layout of their own: the search takes minutes."""
 
 
 def make_plan(
@@ -56,11 +59,17 @@ def _searched(
 ) -> Plan:
     """The fastest plan that the planner finds; it may leave workers out that would not help."""
     layout = job.layout
-    useful = len(profile.layers) * layout.micro_batches
+    useful = min(num_workers, len(profile.layers) * layout.micro_batches)
+    if useful > MAX_SEARCHED:
+        raise BadValue(
+            "cluster.workers",
+            f"a layout for {num_workers} workers is not searched for, that would take long; give "
+            f"layout.pipelines and layout.stages, or at most {MAX_SEARCHED} workers",
+        )
     try:
         found = search(
             profile,
-            min(num_workers, useful),
+            useful,
             layout.micro_batches,
             layout.memory,
             layout.schedule,
@@ -102,7 +111,8 @@ def _balanced(job: Job, profile: Profile) -> list[tuple[int, ...]]:
             f"({_names(profile)}); use at most {count} stages, or a deeper model",
         )
     balancer = Balancer(profile, job.layout.schedule)
-    return [_split(balancer, number) for number in stages]
+    splits = {number: _split(balancer, number) for number in set(stages)}
+    return [splits[number] for number in stages]
 
 
 def _split(balancer: Balancer, stages: int) -> tuple[int, ...]:
@@ -122,7 +132,12 @@ def _dealt(
     def seconds(pipeline: int, micro_batches: int) -> float:
         return (micro_batches + len(splits[pipeline]) - 1) * slowest[pipeline]
 
-    return blocks(counts(range(len(splits)), num_micro_batches, seconds))
+    sizes = counts(range(len(splits)), num_micro_batches, seconds)
+    if len(set(sizes)) > 1 and len(sizes) <= MAX_SEARCHED:
+        return blocks(sizes)
+    # Equal blocks have nothing to order, and very many take too long.
+    ends = [*accumulate(sizes)]
+    return tuple(range(end - size, end) for size, end in zip(sizes, ends, strict=True))
 
 
 def _slowest_s(sizes: Sequence[int], profile: Profile) -> float:

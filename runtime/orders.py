@@ -44,6 +44,7 @@ class Assignment:
         plan: text form.
         program: its training step, text form.
         validation: its validation pass, text form; None for no validation.
+        folder: of the run, absolute; every node must reach it.
         resume: the checkpoint to start from; None for initial weights.
         control_address: of the controller's control plane.
         control_token: of this run.
@@ -55,6 +56,7 @@ class Assignment:
     plan: str
     program: str
     validation: str | None
+    folder: str
     resume: Found | None
     control_address: str
     control_token: str

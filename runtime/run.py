@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +14,12 @@ from typing import Any
 from ithaca.planner.schedule import validation_programs
 from ithaca.runtime.checkpoint.compatibility import check_resume
 from ithaca.runtime.checkpoint.store import CheckpointStore, Found
+from ithaca.runtime.cluster import Cluster, ClusterError
+from ithaca.runtime.config.job import ControlConfig, Job
 from ithaca.runtime.config.load import LoadedJob
 from ithaca.runtime.control.plane import ControlPlane
 from ithaca.runtime.controller import Controller, Mission
-from ithaca.runtime.crew import Crew
+from ithaca.runtime.crew import Crew, CrewError
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import (
     Event,
@@ -30,8 +33,9 @@ from ithaca.runtime.events import (
 from ithaca.runtime.folder import LOG
 from ithaca.runtime.lock import RunLock
 from ithaca.runtime.log import EventLog
-from ithaca.runtime.preview import Preview
+from ithaca.runtime.preview import Preview, preview
 from ithaca.runtime.showcase import showcase
+from ithaca.runtime.timeouts import Timeouts
 
 Emit = Callable[[Event], None]
 
@@ -118,18 +122,88 @@ def identity_of(crew: Crew, workers: Sequence[int]) -> dict[str, str]:
     return first
 
 
+def train(
+    loaded: LoadedJob,
+    folder: Path,
+    *,
+    resume: bool = False,
+    listeners: Sequence[Emit] = (),
+    on_controller: Callable[[Controller], None] = lambda _: None,
+) -> RunEnded | None:
+    """Train a job from cluster to showcase; its last event, or None if nothing is left to do.
+
+    Args:
+        loaded: the job.
+        folder: of the run; made if missing.
+        resume: go on from the newest whole checkpoint in ``folder``.
+        listeners: called with every event, besides the log.
+        on_controller: told the controller, so that signals can reach it.
+
+    Raises:
+        UserError: the job, the folder or the cluster cannot be used.
+    """
+    seen = preview(loaded)
+    with recording(folder, listeners) as emit:
+        found, warnings = find_checkpoint(folder, resume)
+        if found is not None and found.step >= loaded.job.steps:
+            return None
+        start = Start(loaded, seen, folder, found, warnings)
+        with cluster_of(loaded.job, len(seen.plan.workers)) as crew:
+            end = carry_out(start, crew, emit, on_controller)
+        if end.outcome == "finished":
+            tell_showcase(start, emit)
+    return end
+
+
+@contextmanager
+def cluster_of(job: Job, size: int) -> Iterator[Crew]:
+    """``size`` warm workers on the cluster that ``job`` names.
+
+    Raises:
+        UserError: the cluster cannot be had, or has no room.
+    """
+    settings = job.cluster
+    join_s = Timeouts.from_detect(job.detect).join_s
+    try:
+        cluster = Cluster.start(
+            size, settings.address, interface=settings.interface, paths=[Path.cwd()]
+        )
+    except ClusterError as error:
+        raise UserError(str(error)) from error
+    with cluster:
+        try:
+            crew = Crew(
+                cluster,
+                size,
+                threads=settings.threads,
+                device=settings.device,
+                interface=settings.interface,
+                join_s=join_s,
+            )
+        except CrewError as error:
+            raise UserError(
+                f"{error}. Is there room for {size} workers on the cluster {settings.address!r}?"
+            ) from error
+        with crew:
+            yield crew
+
+
 def carry_out(
     start: Start, crew: Crew, emit: Emit, on_controller: Callable[[Controller], None]
 ) -> RunEnded:
     """Run the job on ``crew``; the last event.
 
     Args:
-        start: from the command line's preparations.
+        start: what the run begins with.
         crew: warm workers, at least those of the plan.
         emit: from :func:`recording`.
         on_controller: told the controller, so that signals can reach it.
+
+    Raises:
+        UserError: the workers differ, cannot reach this process, or cannot build the workload.
     """
-    job = start.loaded.job
+    control = start.loaded.job.control
+    _check_reach(control, crew, start.seen.plan.workers)
     mission = _mission(start, crew)
     _announce(start, mission, crew, emit)
     controller = Controller(mission, crew, emit)
@@ -139,11 +213,24 @@ def carry_out(
         start.folder,
         pid=os.getpid(),
         started=time.time(),
-        bind=job.control.bind,
-        port=job.control.port,
-        expose=job.control.expose,
+        bind=control.bind,
+        port=control.port,
+        expose=control.expose,
     ) as plane:
         return controller.run(plane)
+
+
+def _check_reach(control: ControlConfig, crew: Crew, workers: Sequence[int]) -> None:
+    """A control plane on loopback serves workers on this node only."""
+    here = socket.gethostname()
+    away = [worker for worker in workers if crew.facts[worker].node != here]
+    if away and not control.expose:
+        nodes = sorted({crew.facts[worker].node for worker in away})
+        raise UserError(
+            f"workers on {', '.join(nodes)} cannot reach the control plane on {control.bind}. "
+            "Give an address of this node that they can reach, control.bind=ADDRESS, and "
+            "control.expose=true; calls still need the run's token."
+        )
 
 
 def tell_showcase(start: Start, emit: Emit) -> None:
@@ -170,7 +257,7 @@ def _mission(start: Start, crew: Crew) -> Mission:
         plan=seen.plan,
         programs=seen.programs,
         validation=validation_programs(seen.plan, batches) if validation.every else {},
-        folder=start.folder,
+        folder=start.folder.resolve(),
         resume=start.found,
     )
 

@@ -119,6 +119,11 @@ class Worker:
         self.release()
         torch.set_num_threads(self._threads)
         job, plan = assignment.job, Plan.parse(assignment.plan)
+        if not Path(assignment.folder).is_dir():
+            raise ValueError(
+                f"the run folder {assignment.folder} is not there on {socket.gethostname()}: "
+                "give a folder=... that every node of the cluster reaches"
+            )
         workload = find_workload(job.workload.use)(
             assignment.workload_config, seed=job.seed, micro_batches=job.layout.micro_batches
         )

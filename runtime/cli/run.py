@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ithaca.runtime.cli.commands import Commands, add_job, load_job
 from ithaca.runtime.config.load import LoadedJob
-from ithaca.runtime.errors import UserError
 from ithaca.runtime.folder import LOG, choose
 from ithaca.runtime.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from ithaca.runtime.events import RunEnded
-    from ithaca.runtime.run import Emit, Start
-    from ithaca.runtime.stops import Stops
 
 _STATUS = {"finished": 0, "drained": 0, "failed": 1}
 
@@ -65,59 +61,31 @@ def _detach(words: list[str], loaded: LoadedJob, folder: Path) -> int:
 
 def _train(loaded: LoadedJob, folder: Path, resume: bool, again: str) -> int:
     # Only now: a mistake in the file must not wait for torch and Ray.
-    from ithaca.runtime.preview import preview
     from ithaca.runtime.progress import progress
-    from ithaca.runtime.run import Start, find_checkpoint, recording, tell_showcase
+    from ithaca.runtime.run import train
     from ithaca.runtime.stops import StoppedError, Stops
 
-    seen = preview(loaded)
     stops = Stops(lambda line: print(f"\nithaca: {line}", file=sys.stderr))
-    end: RunEnded | None = None
+    show = progress(sys.stdout)
     try:
-        with ExitStack() as stack:
-            show = progress(sys.stdout)
-            stack.callback(show.close)
-            stack.enter_context(stops.watching())
-            emit = stack.enter_context(recording(folder, [show]))
-            found, warnings = find_checkpoint(folder, resume)
-            if found is not None and found.step >= loaded.job.steps:
-                print(f"{folder} is done: {found.step} steps. Nothing is left to resume.")
-                return 0
-            start = Start(loaded, seen, folder, found, warnings)
-            end = _on_cluster(start, emit, stops)
-            if end.outcome == "finished":
-                tell_showcase(start, emit)
+        with stops.watching():
+            end = train(
+                loaded,
+                folder,
+                resume=resume,
+                listeners=[show],
+                on_controller=stops.control,
+            )
     except StoppedError as stopped:
         print(f"\nithaca: stopped at once. To go on: {again}", file=sys.stderr)
         return stopped.exit_code
+    finally:
+        show.close()
+    if end is None:
+        print(f"{folder} is done: all {loaded.job.steps} steps. Nothing is left to resume.")
+        return 0
     _say_goodbye(folder, end, again)
     return _STATUS[end.outcome]
-
-
-def _on_cluster(start: Start, emit: Emit, stops: Stops) -> RunEnded:
-    from ithaca.runtime.cluster import Cluster, ClusterError
-    from ithaca.runtime.crew import Crew
-    from ithaca.runtime.run import carry_out
-
-    job, size = start.loaded.job, len(start.seen.plan.workers)
-    try:
-        cluster = Cluster.start(
-            size, job.cluster.address, interface=job.cluster.interface, paths=[Path.cwd()]
-        )
-    except ClusterError as error:
-        raise UserError(str(error)) from error
-    with (
-        cluster,
-        Crew(
-            cluster,
-            size,
-            threads=job.cluster.threads,
-            device=job.cluster.device,
-            interface=job.cluster.interface,
-            join_s=Timeouts.from_detect(job.detect).join_s,
-        ) as crew,
-    ):
-        return carry_out(start, crew, emit, stops.control)
 
 
 def _say_goodbye(folder: Path, end: RunEnded, again: str) -> None:

@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ithaca.runtime.config.provenance import printable
 from ithaca.runtime.config.scalar import resolve
 from ithaca.runtime.config.units import Unit, format_seconds, format_size, parse_seconds
 
@@ -69,7 +70,7 @@ def show(value: object) -> str:
         case None:
             return "nothing (null)"
         case dict():
-            keys = ", ".join(map(str, value)) or "no keys"
+            keys = ", ".join(printable(str(key)) for key in value) or "no keys"
             return f"a section with {_cut(keys)}"
         case str():
             return _cut(repr(value), 80)

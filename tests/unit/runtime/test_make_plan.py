@@ -92,6 +92,17 @@ def test_a_free_layout_is_searched() -> None:
     assert 1 <= len(other.workers) <= 2
 
 
+def test_very_many_pipelines() -> None:
+    plan = make_plan(job(pipelines=1000, stages=1, micro_batches=1500), profile(1, 1))
+    assert len(plan.workers) == 1000
+    assert plan.num_micro_batches == 1500
+
+
+def test_a_search_that_would_take_too_long_is_refused() -> None:
+    with pytest.raises(BadValue, match="give layout.pipelines"):
+        make_plan(job(micro_batches=100), profile(1, 1), num_workers=100)
+
+
 @pytest.mark.parametrize(
     ("layout", "key", "about"),
     [

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ithaca.runtime.engine.flat import ALIGNMENT, Flat
@@ -21,6 +21,7 @@ def numbered(shapes: list[tuple[int, ...]]) -> list[torch.Tensor]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
+@settings(max_examples=60, deadline=None)
 @given(SHAPES)
 def test_round_trip_and_alignment(shapes: list[tuple[int, ...]]) -> None:
     tensors = numbered(shapes)
@@ -36,6 +37,7 @@ def test_round_trip_and_alignment(shapes: list[tuple[int, ...]]) -> None:
             assert part.untyped_storage().data_ptr() == vector.untyped_storage().data_ptr()
 
 
+@settings(max_examples=60, deadline=None)
 @given(SHAPES, st.integers(1, 9))
 def test_chunks_cover_the_vector_in_aligned_pieces(
     shapes: list[tuple[int, ...]], count: int

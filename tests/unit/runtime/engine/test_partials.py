@@ -6,7 +6,7 @@ import math
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ithaca.planner.tree import cover
@@ -43,6 +43,7 @@ def test_the_shape_of_the_tree() -> None:
         assert dict(counted(list(range(size)), size).nodes()) == {(0, size): tree}
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 2**32))
 def test_any_order_and_any_owners_give_the_same_sum(size: int, seed: int) -> None:
     rng = Random(seed)
@@ -66,6 +67,7 @@ def test_in_order_few_sums_are_held(size: int) -> None:
     assert most <= math.log2(size) + 2
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), st.data())
 def test_a_micro_batch_counts_once(size: int, data: st.DataObject) -> None:
     done = data.draw(st.lists(st.integers(0, size - 1), min_size=1, unique=True))

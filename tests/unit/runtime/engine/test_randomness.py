@@ -6,7 +6,7 @@ from itertools import product
 from random import Random
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ithaca.runtime.engine.randomness import Randomness, derive
@@ -23,12 +23,14 @@ def draw(randomness: Randomness, key: Key) -> tuple[float, ...]:
     return tuple(torch.rand(4, dtype=torch.float64).tolist())
 
 
+@settings(max_examples=60, deadline=None)
 @given(IDS, IDS, st.integers(0, 2**31))
 def test_two_keys_draw_differently(one: Key, other: Key, seed: int) -> None:
     randomness = Randomness(seed, CPU)
     assert (draw(randomness, one) == draw(randomness, other)) == (one == other)
 
 
+@settings(max_examples=60, deadline=None)
 @given(IDS, st.integers(0, 2**31), st.integers(0, 2**31))
 def test_two_seeds_draw_differently(key: Key, one: int, other: int) -> None:
     drawn = [draw(Randomness(seed, CPU), key) for seed in (one, other)]
@@ -65,6 +67,7 @@ def test_weights_follow_from_the_layer() -> None:
     assert drawn[0] == drawn[2] != drawn[1]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**62), st.lists(st.text() | st.integers(), max_size=3))
 def test_derived_seeds_fit_and_repeat(seed: int, path: list[str | int]) -> None:
     assert 0 <= derive(seed, *path) < 2**63

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ithaca.planner.program import Cargo, Op, Transfer
@@ -27,6 +27,7 @@ def all_tags(num_layers: int, num_micro_batches: int) -> list[int]:
     return [*found, tags.ballot]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_tags_are_distinct(num_layers: int, num_micro_batches: int) -> None:
     found = all_tags(num_layers, num_micro_batches)
