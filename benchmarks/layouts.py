@@ -34,6 +34,7 @@ from ithaca.planner.profile import Link, Profile
 from ithaca.planner.schedule import programs
 from ithaca.planner.simulate import simulate
 
+NAME = "v100_profiles.json"
 MODEL = "gpt-1.5b/mb1"
 STEPS = "gpt-1.5b_mb1_batch128"
 BLOCKS = 48
@@ -54,8 +55,8 @@ class Data:
 
 
 def read(folder: Path) -> Data:
-    """The data in ``folder``."""
-    data = json.loads((folder / "v100_profiles.json").read_text())
+    """The data in ``folder``; ``OSError``, ``ValueError`` or ``KeyError`` if it is not there."""
+    data = json.loads((folder / NAME).read_text())
     kinds = data["layers"][MODEL]
     names = ["embed", *["block"] * BLOCKS, "head"]
     layers = tuple(_layer(f"{kind}{place}", kinds[kind]) for place, kind in enumerate(names))
@@ -139,7 +140,10 @@ def main() -> None:
     parser.add_argument("data_folder", type=Path, help="has v100_profiles.json")
     parser.add_argument("--result", type=Path, default=RESULT, help="CSV to write")
     arguments = parser.parse_args()
-    data = read(arguments.data_folder)
+    try:
+        data = read(arguments.data_folder)
+    except (OSError, ValueError, KeyError) as error:
+        parser.error(f"{arguments.data_folder / NAME} cannot be used: {error!r}")
     model = StepModel(data.profile, MICRO_BATCHES)
     even, odd = data.rows[0::2], data.rows[1::2]
     print(f"{len(even)} rows fitted, {len(odd)} judged       even: mean max    odd: mean max")

@@ -38,6 +38,7 @@ SLOT = "slot"
 _SWEEPER = Path(__file__).with_name("sweeper.py")
 _OBJECT_STORE_BYTES = 200_000_000
 _LONGEST_FOLDER = 40  # Ray puts sockets below it, whose paths may have at most 107 bytes
+_PROBE_S = 5.0
 _SIOCGIFADDR = 0x8915
 
 
@@ -233,23 +234,40 @@ def _start_own(
 
 def _attach(stack: ExitStack, address: str) -> str:
     import ray
+    from ray.exceptions import AuthenticationError
 
     stack.callback(ray.shutdown)
     try:
         with _signal_handlers_kept():
             ray.init(
-                address=address,
+                address=_reachable(address),
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env={"py_modules": [str(package_folder())]},
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
         raise ClusterError(
             f"cannot attach to the Ray cluster {address!r}: {error}\n"
-            "Start one with 'ray start --head' (and let this machine join it), or leave --address "
-            "out for a cluster of its own."
+            "Start one with 'ray start --head' and let this machine join it, with the same token "
+            "if it asks for one; or leave --address out for a cluster of its own."
         ) from error
     return str(ray.get_runtime_context().gcs_address)
+
+
+def _reachable(address: str) -> str:
+    """``address`` as host:port, where somebody listens: Ray itself would try for minutes.
+
+    Raises:
+        OSError, ValueError: nobody listens, or no cluster is known or meant by the address.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    found = canonicalize_bootstrap_address(address)
+    if found is None:
+        raise ValueError("no cluster runs on this machine, and RAY_ADDRESS names none")
+    host, _, port = found.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S).close()
+    return str(found)
 
 
 def _folder(stack: ExitStack) -> Path:

@@ -18,12 +18,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from ithaca.planner.plan import Plan
+from ithaca.planner.profile import Profile
 from ithaca.planner.program import Program
+from ithaca.planner.simulate import simulate
 from ithaca.runtime.checkpoint.damage import CheckpointFailedError
 from ithaca.runtime.checkpoint.layer_file import LayerFile
 from ithaca.runtime.checkpoint.manifest import Manifest
 from ithaca.runtime.checkpoint.store import CheckpointStore, Found
-from ithaca.runtime.config.job import Job
+from ithaca.runtime.config.job import Job, Numerics
 from ithaca.runtime.control.feed import EventFeed
 from ithaca.runtime.control.inbox import Inbox
 from ithaca.runtime.control.plane import ControlPlane
@@ -42,6 +44,8 @@ from ithaca.runtime.events import (
     CheckpointWritten,
     Event,
     LayersHashed,
+    LayersTimed,
+    PlanChosen,
     RunEnded,
     StateHashed,
     StepDone,
@@ -50,6 +54,7 @@ from ithaca.runtime.events import (
     parse_event,
 )
 from ithaca.runtime.ledger import Ledger
+from ithaca.runtime.measured import Timings, keep
 from ithaca.runtime.orders import Assignment, Outcome, Trouble
 from ithaca.runtime.saver import Saver, utc_now
 from ithaca.runtime.states import Life, State
@@ -73,6 +78,7 @@ class Mission:
         names: of the layers, in order.
         plan: of this generation.
         programs: the training step of every worker.
+        profile: the costs that the plan was made with.
         validation: the validation pass of every worker; empty for none.
         folder: the run folder.
         resume: the checkpoint to start from, or None.
@@ -86,9 +92,35 @@ class Mission:
     names: tuple[str, ...]
     plan: Plan
     programs: Mapping[int, Program]
+    profile: Profile
     validation: Mapping[int, Program]
     folder: Path
     resume: Found | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether gradients are summed in the fixed tree."""
+        return self.job.numerics is Numerics.EXACT
+
+
+def plan_chosen(
+    plan: Plan, programs: Mapping[int, Program], profile: Profile, exact: bool
+) -> PlanChosen:
+    """The event that tells a plan and what the simulator expects of it on ``profile``."""
+    timeline = simulate(programs, profile, exact=exact)
+    return PlanChosen(
+        time_s=time.time(),
+        generation=plan.generation,
+        plan=str(plan),
+        programs={str(worker): str(program) for worker, program in programs.items()},
+        predicted_step_s=timeline.step_s,
+        predicted={
+            str(worker): [(str(t.action), round(t.start_s, 6), round(t.end_s, 6)) for t in timed]
+            for worker, timed in timeline.rows.items()
+        },
+        predicted_peak_bytes={str(w): peak for w, peak in timeline.peak_bytes.items()},
+        reason=f"times are {profile.origin.get('times', 'given')}",
+    )
 
 
 class ReplicasDifferError(RuntimeError):
@@ -123,6 +155,7 @@ class Controller:
         self._drain = threading.Event()
         self._beats: dict[int, tuple[Beat, float]] = {}
         self._hashed: dict[int, dict[int, Mapping[str, str]]] = {}
+        self._timings = Timings(mission.plan.workers)
         self._due: tuple[int, Ledger] | None = None
         self._last: StepDone | None = None
         self._started = time.time()
@@ -277,6 +310,8 @@ class Controller:
                     self._step_done(event)
                 case LayersHashed():
                     self._layers_hashed(event)
+                case LayersTimed():
+                    self._layers_timed(event)
                 case _:
                     self._emit(event)
 
@@ -287,6 +322,17 @@ class Controller:
         every, last = self._mission.job.checkpoint.every, self._mission.job.steps
         if event.step == last or (every and event.step % every == 0):
             self._want_checkpoint(event.step)
+
+    def _layers_timed(self, event: LayersTimed) -> None:
+        if not self._timings.take(event.worker, event.times):
+            return
+        mission = self._mission
+        profile = self._timings.apply(mission.profile, f"measured before step {event.step}")
+        self._emit(plan_chosen(mission.plan, mission.programs, profile, mission.exact))
+        try:
+            keep(mission.folder, mission.config, profile)
+        except OSError as error:
+            self._warn(f"the measured profile could not be kept: {error}")
 
     def _layers_hashed(self, event: LayersHashed) -> None:
         by_worker = self._hashed.setdefault(event.step, {})

@@ -100,6 +100,16 @@ class Validated(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayersTimed(Event):
+    """Median seconds of F, B, I, W and STEP of each layer that a worker holds, by name."""
+
+    kind: ClassVar[str] = "layers_timed"
+    step: int
+    worker: int
+    times: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayersHashed(Event):
     """A worker's hashes of the layers that it holds, after ``step`` committed steps."""
 
@@ -199,6 +209,7 @@ _KINDS: dict[str, type[Event]] = {
         WorkerJoined,
         StepDone,
         Validated,
+        LayersTimed,
         LayersHashed,
         StateHashed,
         Timeline,

@@ -36,19 +36,32 @@ def choose(job: Job, resume: bool) -> Path:
         if resume and not is_run(folder):
             raise UserError(f"{folder} holds no run to resume. Leave --resume out to start one.")
         return folder
-    base = Path("runs") / job.name
-    taken = []
-    for number in count(1):
-        folder = base if number == 1 else base.with_name(f"{job.name}-{number}")
-        if not folder.exists():
-            break
-        taken.append(folder)
+    taken, free = _numbered(job)
     if not resume:
-        return folder
+        return free
     runs = [folder for folder in taken if is_run(folder)]
     if not runs:
         raise UserError(
-            f"there is no run of {job.name!r} in {base.parent} to resume. Leave --resume out to "
+            f"there is no run of {job.name!r} in {free.parent} to resume. Leave --resume out to "
             "start one, or name its folder with folder=..."
         )
     return runs[-1]
+
+
+def earlier(job: Job) -> list[Path]:
+    """Folders in which ``job`` may have run before, the newest first."""
+    if job.folder is not None:
+        return [Path(job.folder)]
+    return list(reversed(_numbered(job)[0]))
+
+
+def _numbered(job: Job) -> tuple[list[Path], Path]:
+    """The folders ``runs/<name>``, ``runs/<name>-2``, ... that exist, and the next one."""
+    base = Path("runs") / job.name
+    taken: list[Path] = []
+    for number in count(1):
+        folder = base if number == 1 else base.with_name(f"{job.name}-{number}")
+        if not folder.exists():
+            return taken, folder
+        taken.append(folder)
+    raise AssertionError("count() does not end")

@@ -16,7 +16,9 @@ from ithaca.runtime.config.load import LoadedJob
 from ithaca.runtime.config.section import BadValue
 from ithaca.runtime.engine.held import Model
 from ithaca.runtime.estimate import CannotComputeError, static_profile
+from ithaca.runtime.folder import earlier
 from ithaca.runtime.layout import make_plan
+from ithaca.runtime.measured import recall
 from ithaca.runtime.workload import Workload
 
 
@@ -27,7 +29,8 @@ class Preview:
     Attributes:
         workload: built in this process.
         model: its layers and ties.
-        profile: sizes and nominal times of the workload's layers.
+        profile: the layers' sizes, and their times as an earlier run of the job measured them;
+            nominal times if there was none.
         plan: who would hold and compute what.
         programs: of one training step, by worker.
         timeline: that step, simulated.
@@ -52,7 +55,8 @@ def preview(loaded: LoadedJob, num_workers: int | None = None) -> Preview:
     workload = loaded.build_workload()
     try:
         model = Model(tuple(workload.layers()), tuple(workload.ties()))
-        profile = static_profile(workload, loaded.job)
+        nominal = static_profile(workload, loaded.job)
+        profile = _known(loaded, nominal)
     except (CannotComputeError, ValueError) as error:
         raise loaded.refuse(error, "workload") from error
     try:
@@ -64,3 +68,8 @@ def preview(loaded: LoadedJob, num_workers: int | None = None) -> Preview:
     used = {worker: usage(program, profile, exact=exact) for worker, program in own.items()}
     timeline = simulate(own, profile, exact=exact)
     return Preview(workload, model, profile, plan, own, timeline, used)
+
+
+def _known(loaded: LoadedJob, nominal: Profile) -> Profile:
+    found = (recall(folder, loaded.config, nominal) for folder in earlier(loaded.job))
+    return next((profile for profile in found if profile is not None), nominal)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ithaca.planner.schedule import validation_programs
 from ithaca.runtime.checkpoint.compatibility import check_resume
@@ -18,12 +17,11 @@ from ithaca.runtime.cluster import Cluster, ClusterError
 from ithaca.runtime.config.job import ControlConfig, Job
 from ithaca.runtime.config.load import LoadedJob
 from ithaca.runtime.control.plane import ControlPlane
-from ithaca.runtime.controller import Controller, Mission
+from ithaca.runtime.controller import Controller, Mission, plan_chosen
 from ithaca.runtime.crew import Crew, CrewError
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import (
     Event,
-    PlanChosen,
     RunEnded,
     RunStarted,
     Showcase,
@@ -57,14 +55,6 @@ class Start:
     folder: Path
     found: Found | None = None
     warnings: tuple[str, ...] = ()
-
-
-def config_of(loaded: LoadedJob) -> dict[str, Any]:
-    """The resolved job as JSON values, with the plug-in's options in ``workload``."""
-    config = loaded.job.model_dump(mode="json")
-    options = loaded.workload_config.model_dump(mode="json")
-    config["workload"] = {"use": loaded.job.workload.use, **options}
-    return config
 
 
 def find_checkpoint(folder: Path, resume: bool) -> tuple[Found | None, tuple[str, ...]]:
@@ -250,12 +240,13 @@ def _mission(start: Start, crew: Crew) -> Mission:
     return Mission(
         job=loaded.job,
         workload_config=loaded.workload_config,
-        config=config_of(loaded),
+        config=loaded.config,
         fingerprint=seen.workload.fingerprint(),
         identity=identity_of(crew, seen.plan.workers),
         names=tuple(spec.name for spec in seen.model.specs),
         plan=seen.plan,
         programs=seen.programs,
+        profile=seen.profile,
         validation=validation_programs(seen.plan, batches) if validation.every else {},
         folder=start.folder.resolve(),
         resume=start.found,
@@ -295,21 +286,4 @@ def _announce(start: Start, mission: Mission, crew: Crew, emit: Emit) -> None:
                 torch=facts.torch,
             )
         )
-    emit(_plan_chosen(start.seen))
-
-
-def _plan_chosen(seen: Preview) -> PlanChosen:
-    timeline = seen.timeline
-    return PlanChosen(
-        time_s=time.time(),
-        generation=seen.plan.generation,
-        plan=str(seen.plan),
-        programs={str(worker): str(program) for worker, program in seen.programs.items()},
-        predicted_step_s=timeline.step_s,
-        predicted={
-            str(worker): [(str(t.action), round(t.start_s, 6), round(t.end_s, 6)) for t in timed]
-            for worker, timed in timeline.rows.items()
-        },
-        predicted_peak_bytes={str(w): peak for w, peak in timeline.peak_bytes.items()},
-        reason=f"times are {seen.profile.origin.get('times', 'given')}",
-    )
+    emit(plan_chosen(mission.plan, mission.programs, mission.profile, mission.exact))

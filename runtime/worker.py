@@ -39,10 +39,13 @@ from ithaca.runtime.engine.gloo import GlooChannel
 from ithaca.runtime.engine.hashing import combine, hash_tensor
 from ithaca.runtime.engine.nccl import NcclChannel
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
-from ithaca.runtime.events import Event, LayersHashed, StepDone, Timeline, Validated
+from ithaca.runtime.events import Event, LayersHashed, LayersTimed, StepDone, Timeline, Validated
 from ithaca.runtime.orders import Assignment, Facts, Outcome, Saved, Trouble
 from ithaca.runtime.timeouts import Timeouts
 from ithaca.runtime.workload import default_dtype
+
+_WARM_UP, _TIMED = 3, 8
+"""Steps before layers are timed, and steps that are."""
 
 
 def engine_settings(job: Job) -> EngineSettings:
@@ -286,6 +289,7 @@ class _Run:
         self._program = Program.parse(assignment.program)
         self._validation = Program.parse(assignment.validation) if assignment.validation else None
         self._skipped = 0
+        self._done = 0
 
     def all_steps(self) -> Outcome:
         """Until the last step, or a drain."""
@@ -306,6 +310,9 @@ class _Run:
         tally = drive(trainer.train_step(self._program), self._enter, time.perf_counter, rows)
         seconds = time.perf_counter() - began
         self._skipped += not tally.finite
+        self._done += 1
+        if self._done == _WARM_UP:
+            trainer.forget_times()
         # Copied before anybody hears of the step: whoever hears of it may ask for the copy.
         saves, last = self._job.checkpoint.every, trainer.step == self._job.steps
         if last or tally.drain or (saves and trainer.step % saves == 0):
@@ -314,6 +321,8 @@ class _Run:
             self._worker.report(self._step_done(tally, seconds))
         if (trainer.step - 1) % self._job.report.timeline_every == 0:
             self._worker.report(self._timeline(wall, rows))
+        if self._done == _WARM_UP + _TIMED:
+            self._worker.report(self._layers_timed())
         hashes = self._job.report.hash_every
         if hashes and trainer.step % hashes == 0:
             self._worker.report(self._layers_hashed())
@@ -327,6 +336,14 @@ class _Run:
             began_s=began_s,
             rows=[(what, round(start, 6), round(end, 6)) for what, start, end in rows],
             peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )
+
+    def _layers_timed(self) -> LayersTimed:
+        return LayersTimed(
+            time_s=time.time(),
+            step=self._trainer.step,
+            worker=self._id,
+            times=self._trainer.times(),
         )
 
     def _layers_hashed(self) -> LayersHashed:

@@ -32,7 +32,7 @@ def describe(field: FieldInfo) -> str:
     return phrase(field.annotation, field.metadata)
 
 
-def phrase(annotation: Any, metadata: Sequence[Any] = (), *, plural: bool = False) -> str:  # noqa: ANN401
+def phrase(annotation: object, metadata: Sequence[Any] = (), *, plural: bool = False) -> str:
     """What a value of the type ``annotation`` must be."""
     origin = get_origin(annotation)
     if origin is Annotated:

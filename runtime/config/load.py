@@ -57,6 +57,14 @@ class LoadedJob:
     overrides: tuple[str, ...]
     marks: Marks
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved job as JSON values, with the plug-in's options in ``workload``."""
+        config = self.job.model_dump(mode="json")
+        options = self.workload_config.model_dump(mode="json")
+        config["workload"] = {"use": self.job.workload.use, **options}
+        return config
+
     def refuse(self, error: Exception, key: str = "") -> ConfigError:
         """The error that tells of ``error`` where the dotted ``key`` stands.
 

@@ -61,7 +61,7 @@ class OptimizerSettings:
 
 
 class LayerOptimizer:
-    """``torch.optim.AdamW`` over the fp32 weights of one layer."""
+    """``torch.optim.AdamW`` over the fp32 weights of one layer, which must be contiguous."""
 
     def __init__(
         self, names: Sequence[str], weights: Sequence[Tensor], settings: OptimizerSettings
@@ -97,7 +97,8 @@ class LayerOptimizer:
         if self._adamw is None:
             return
         for weight, gradient in zip(self._named.values(), gradients, strict=True):
-            weight.grad = gradient
+            # The fused kernel reads memory from end to end, whatever the strides say.
+            weight.grad = gradient.contiguous()
         for group in self._adamw.param_groups:
             group["lr"] = lr
         device = next(iter(self._named.values())).device

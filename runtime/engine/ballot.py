@@ -107,7 +107,7 @@ class Ballot:
 
         Raises:
             ReplicasDiffer: two holders of a layer report different sums of squares.
-            ValueError: ballots of another step, or a loss that nobody brought.
+            ValueError: ballots of another step, a loss that nobody brought, or no terms at all.
         """
         merged = np.zeros(self.size)
         squares, losses, auxiliaries = self._views(merged)
@@ -131,11 +131,13 @@ class Ballot:
             missing = np.flatnonzero(losses[:, 0] == 0).tolist()
             raise ValueError(f"nobody computed the loss of micro-batches {missing}")
         count = int(sum(losses[:, 2].tolist()))
+        if count == 0:
+            raise ValueError(f"no micro-batch of step {self.step} has a term of the loss")
         samples = int(sum(losses[:, 3].tolist()))
         loss = sum(losses[:, 1].tolist()) / count
         rows = auxiliaries.reshape(-1, 3).tolist() if auxiliaries[..., 0].any() else []
         auxiliary = sum(value * terms for _, value, terms in rows) / count
-        norm = math.sqrt(sum(squares[:, 1].tolist())) / count if count else 0.0
+        norm = math.sqrt(sum(squares[:, 1].tolist())) / count
         culprit = _first_not_finite(squares, losses, auxiliaries)
         finite = not culprit
         return Tally(committed, drain, count, samples, loss, auxiliary, norm, finite, culprit)

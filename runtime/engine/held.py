@@ -109,6 +109,8 @@ class HeldLayer:
         module = model.initial(index, randomness).to(device)
         named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
         self.names = tuple(name for name, _ in named)
+        for _, parameter in named:
+            parameter.data = parameter.data.contiguous()
         if dtype is torch.float32:
             self.masters: list[Tensor] = [parameter for _, parameter in named]
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -35,8 +36,10 @@ from ithaca.runtime.workload import (
     tensors,
 )
 
-Meter = dict[tuple[Op, int], list[float]]
-"""Seconds of each F, B, I and W by layer."""
+Meter = dict[tuple[Op, int], deque[float]]
+"""Seconds of the latest F, B, I, W and STEP of each layer."""
+
+_METERED = 64
 
 
 class NotFinite(RuntimeError):
@@ -109,7 +112,9 @@ class LayerMachine(StepMachine):
         rate = holdings.settings.rate(self.step_number)
         divisor = holdings.settings.divisor(tally.count, tally.norm)
         for layer in action.layers:
+            began = time.perf_counter()
             holdings.layers[layer].step(self.reduced[layer], rate, divisor)
+            self._note(Op.STEP, layer, began)
 
     def templates(self, layer: int) -> Sequence[Tensor]:
         """The fp32 weights."""
@@ -245,4 +250,5 @@ class LayerMachine(StepMachine):
     def _note(self, op: Op, layer: int, began: float) -> None:
         if self.training:
             seconds = time.perf_counter() - began
-            self._holdings.meter.setdefault((op, layer), []).append(seconds)
+            meter = self._holdings.meter.setdefault((op, layer), deque(maxlen=_METERED))
+            meter.append(seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 
@@ -102,6 +103,17 @@ class Trainer:
         if self._wires is None:
             raise RuntimeError("the trainer has no channel yet")
         return LayerMachine(program, self.step, self._wires, self.holdings, training)
+
+    def forget_times(self) -> None:
+        """Leave the steps so far out of :meth:`times`: they were a warm-up."""
+        self.holdings.meter.clear()
+
+    def times(self) -> dict[str, dict[str, float]]:
+        """Median seconds of each op on each held layer, by layer name and op."""
+        found: dict[str, dict[str, float]] = {}
+        for (op, layer), seconds in self.holdings.meter.items():
+            found.setdefault(self.holdings.layers[layer].name, {})[op.value] = median(seconds)
+        return found
 
     def hashes(self) -> Mapping[str, str]:
         """A hash of the state of every held layer, by name."""

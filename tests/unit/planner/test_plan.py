@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from ithaca.planner.plan import Pipeline, Plan, Route, Schedule, Stage
 from ithaca.planner.span import Span
@@ -18,11 +18,13 @@ route m1 0:2@w3
 
 
 @given(plans())
+@settings(deadline=None)
 def test_text_round_trips(plan: Plan) -> None:
     assert Plan.parse(str(plan)) == plan
 
 
 @given(plans())
+@settings(deadline=None)
 def test_lookups_agree(plan: Plan) -> None:
     for layer in range(plan.num_layers):
         holders = plan.holders(layer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ithaca.planner.program import (
@@ -43,11 +43,13 @@ actions: st.SearchStrategy[Action] = st.one_of(
 
 
 @given(actions)
+@settings(deadline=None)
 def test_action_round_trips(action: Action) -> None:
     assert parse_action(str(action).split()) == action
 
 
 @given(small, small, small, small, st.lists(actions, max_size=8))
+@settings(deadline=None)
 def test_program_round_trips(
     worker: int, generation: int, layers: int, micro_batches: int, body: list[Action]
 ) -> None:
@@ -57,6 +59,7 @@ def test_program_round_trips(
 
 
 @given(cases())
+@settings(deadline=None)
 def test_scheduled_programs_round_trip(case: Case) -> None:
     for program in programs(case.plan, case.plan.num_layers, case.ties, case.split).values():
         assert Program.parse(str(program)) == program

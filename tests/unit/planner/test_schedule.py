@@ -69,7 +69,7 @@ def test_random_plans_give_valid_programs(seed: int) -> None:
 
 
 @given(plans(), st.integers(1, 12))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_random_plans_give_valid_validation_programs(plan: Plan, micro_batches: int) -> None:
     found = validation_programs(plan, micro_batches)
     validate(found, plan=plan, forward_only=True)
@@ -77,6 +77,7 @@ def test_random_plans_give_valid_validation_programs(plan: Plan, micro_batches: 
 
 
 @given(cases())
+@settings(deadline=None)
 def test_programs_are_a_pure_function_of_the_plan(case: Case) -> None:
     assert of_case(case) == of_case(case)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ithaca.planner.span import Span, format_ids, parse_ids
 
 
 @given(st.integers(0, 99), st.integers(1, 99))
+@settings(deadline=None)
 def test_span_round_trips(first: int, length: int) -> None:
     span = Span(first, first + length)
     assert Span.parse(str(span)) == span
@@ -20,6 +21,7 @@ def test_span_round_trips(first: int, length: int) -> None:
 
 
 @given(st.sets(st.integers(0, 60)))
+@settings(deadline=None)
 def test_ids_round_trip(ids: set[int]) -> None:
     assert parse_ids(format_ids(ids)) == tuple(sorted(ids))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ithaca.planner.tree import Node, children, cover, parent
@@ -43,6 +43,7 @@ def test_left_half_is_the_largest_power_of_two() -> None:
 
 
 @given(st.integers(1, 40), st.data())
+@settings(deadline=None)
 def test_cover_is_exact_and_disjoint(count: int, data: st.DataObject) -> None:
     ids = data.draw(st.sets(st.integers(0, count - 1)))
     covered = [mb for node in cover(ids, count) for mb in range(*node)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 import torch
@@ -31,8 +30,8 @@ class Fussy(Workload):
 
     Config = BaseModel
 
-    def __init__(self, config: Any, *, seed: int = 0, micro_batches: int = 1) -> None:  # noqa: ANN401
-        self.last = int(config)
+    def __init__(self, config: int, *, seed: int = 0, micro_batches: int = 1) -> None:
+        self.last = config
         self.built: list[str] = []
 
     def layers(self) -> Sequence[LayerSpec]:

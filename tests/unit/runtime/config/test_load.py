@@ -131,8 +131,8 @@ def test_every_option_has_an_origin_and_a_value(path: Path) -> None:
     def leaves(data: dict[str, object], prefix: str = "") -> set[str]:
         keys: set[str] = set()
         for name, value in data.items():
-            inner = isinstance(value, dict)
-            keys |= leaves(value, f"{prefix}{name}.") if inner else {prefix + name}  # type: ignore[arg-type]
+            here = prefix + name
+            keys |= leaves(value, f"{here}.") if isinstance(value, dict) else {here}
         return keys
 
     assert leaves(dumped) <= found.provenance.keys() | {"workload.dim"}

@@ -1,0 +1,201 @@
+"""Cuts, and the backward of one layer in one or in two parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ithaca.runtime.engine import autograd
+from ithaca.runtime.engine.autograd import (
+    Trace,
+    backward,
+    backward_input,
+    backward_weight,
+    cut,
+    cut_value,
+    leaves,
+    own,
+    try_split,
+)
+from ithaca.runtime.workload import Value, WithLoss, tensors
+from tests.helpers.small_models import DIM, KINDS, LENGTH
+
+
+def memory(tensor: Tensor) -> int:
+    """Where the storage of ``tensor`` lies."""
+    return tensor.untyped_storage().data_ptr()
+
+
+BASE = torch.arange(48.0).reshape(4, 12)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [BASE[1:3], BASE[:2], BASE.t(), BASE[:, ::2], BASE[0].expand(3, 12), BASE[0, 0], BASE[:0]],
+    ids=["offset", "front", "turned", "strided", "expanded", "scalar", "empty"],
+)
+def test_a_cut_is_contiguous_aligned_and_alone(tensor: Tensor) -> None:
+    found = cut(tensor)
+    assert torch.equal(found, tensor)
+    assert found.is_contiguous()
+    assert found.storage_offset() == 0
+    assert found.data_ptr() % 64 == 0
+    assert found.untyped_storage().nbytes() == found.nbytes
+    assert found.numel() == 0 or memory(found) != memory(BASE)
+
+
+def test_a_cut_of_a_whole_tensor_copies_nothing_and_drops_the_history() -> None:
+    whole = BASE.clone().requires_grad_() * 2
+    found = cut(whole)
+    assert found.data_ptr() == whole.data_ptr()
+    assert not found.requires_grad
+    assert isinstance(cut_value((whole, BASE[1:])), tuple)
+
+
+def test_leaves_ask_for_gradients_where_they_can() -> None:
+    number = torch.arange(3)
+    given = leaves((BASE, number))
+    assert [t.requires_grad for t in tensors(given)] == [True, False]
+    assert all(t.is_leaf for t in tensors(given))
+    assert not BASE.requires_grad
+
+
+def test_owned_gradients_share_no_memory() -> None:
+    incoming, one = torch.ones(3), torch.full((3,), 2.0)
+    given = [incoming, one, one, torch.zeros(()).expand(3), torch.ones(2, 2).t()]
+    found = own(given, [incoming])
+    assert all(map(torch.equal, found, given))
+    assert all(tensor.is_contiguous() for tensor in found)
+    places = [memory(tensor) for tensor in [*found, incoming]]
+    assert len(set(places)) == len(places)
+    assert memory(found[1]) == memory(one), "nothing is copied without need"
+
+
+class Twice(nn.Module):
+    """Uses a weight twice, and one not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(DIM, DIM) / 4)
+        self.unused = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x @ self.weight) @ self.weight
+
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    **KINDS,
+    "twice": Twice,
+    "linear": lambda: nn.Linear(DIM, DIM),
+    "layer norm": lambda: nn.LayerNorm(DIM),
+    "gru": lambda: nn.Sequential(nn.GRU(DIM, DIM, batch_first=True), First()),
+    "convolution": lambda: nn.Conv1d(LENGTH, LENGTH, 3, padding=1),
+    "attention": lambda: nn.TransformerEncoderLayer(DIM, 2, 32, batch_first=True),
+}
+
+
+class First(nn.Module):
+    """The first of several outputs."""
+
+    def forward(self, value: tuple[Tensor, ...]) -> Tensor:
+        return value[0]
+
+
+def inputs_of(kind: str) -> Value:
+    """What a layer of ``kind`` is called with."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(2, LENGTH, DIM, generator=generator)
+    return (x, x.flip(0), x.argmax(-1)) if kind == "unpair" else x
+
+
+def forward(module: nn.Module, kind: str) -> tuple[Trace, list[Tensor]]:
+    """The trace of a forward, and gradients of its outputs."""
+    torch.manual_seed(3)
+    value = leaves(inputs_of(kind))
+    out = module(value)
+    weight = None
+    own_loss: list[Tensor] = []
+    if isinstance(out, WithLoss):
+        out, loss = out
+        own_loss, weight = [loss.clone()], 7.0
+    roots = [t.clone() if t._is_view() else t for t in tensors(out) if t.is_floating_point()]
+    generator = torch.Generator().manual_seed(9)
+    gradients = [torch.randn(t.shape, generator=generator) for t in roots]
+    return Trace(tensors(value), [*roots, *own_loss], weight), gradients
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_split_backward_has_the_bits_of_the_fused_one(kind: str) -> None:
+    module = LAYERS[kind]()
+    weights = list(module.parameters())
+    trace, gradients = forward(module, kind)
+    expected = backward(trace, gradients, weights)
+    trace, gradients = forward(module, kind)
+    fits, inputs = try_split(trace, gradients, weights)
+    assert fits
+    assert all(map(torch.equal, inputs, expected[0]))
+    assert trace.finished
+    assert all(map(torch.equal, trace.deferred, expected[1]))
+    trace, gradients = forward(module, kind)
+    given = [gradient.clone() for gradient in gradients]
+    found = backward_input(trace, gradients, weights), backward_weight(trace, weights)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert len(mine) == len(theirs)
+        assert all(map(torch.equal, mine, theirs))
+    assert all(map(torch.equal, gradients, given)), "incoming gradients were changed"
+    assert all(weight.grad is None for weight in weights)
+
+
+def test_unused_weights_get_zeros() -> None:
+    module = Twice()
+    trace, gradients = forward(module, "twice")
+    _, (used, unused) = backward(trace, gradients, list(module.parameters()))
+    assert used.count_nonzero() > 0
+    assert torch.equal(unused, torch.zeros(3))
+
+
+def test_the_first_layer_has_no_input_gradients() -> None:
+    module = nn.Embedding(5, 3)
+    symbols, gradient = torch.tensor([1, 3, 1]), torch.ones(3, 3)
+    fused = backward(Trace((symbols,), [module(symbols)]), [gradient], list(module.parameters()))
+    trace = Trace((symbols,), [module(symbols)])
+    assert backward_input(trace, [gradient], list(module.parameters())) == [] == fused[0]
+    (found,) = backward_weight(trace, list(module.parameters()))
+    assert torch.equal(found, fused[1][0])
+    assert found[:, 0].tolist() == [0, 2, 0, 1, 0]
+
+
+def test_the_own_loss_is_weighted() -> None:
+    weight = nn.Parameter(torch.tensor([2.0]))
+    x = torch.tensor([3.0], requires_grad=True)
+    trace = Trace((x,), [x * weight, (weight * weight).sum()], own_weight=10.0)
+    inputs, (found,) = backward(trace, [torch.ones(1)], [weight])
+    assert inputs[0].item() == 2.0
+    assert found.item() == 3.0 + 10 * 2 * 2.0
+
+
+def test_a_layer_that_cannot_be_split_keeps_the_fused_backward(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = Twice()
+    weights = list(module.parameters())
+    trace, gradients = forward(module, "twice")
+    expected = backward(trace, gradients, weights)
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("this graph cannot be cut")
+
+    def doubles(trace: Trace, weights: list[Tensor]) -> list[Tensor]:
+        return [2 * gradient for gradient in backward_weight(trace, weights)]
+
+    for name, wrong in (("stage_backward_input", fails), ("backward_weight", doubles)):
+        trace, gradients = forward(module, "twice")
+        with monkeypatch.context() as patch:
+            patch.setattr(autograd, name, wrong)
+            fits, inputs = try_split(trace, gradients, weights)
+        assert not fits
+        assert all(map(torch.equal, inputs, expected[0]))
+        assert all(map(torch.equal, trace.deferred, expected[1]))
