@@ -218,7 +218,14 @@ def measure_alone(shape: Shape, rounds: int, burst: int) -> dict[str, list[float
     return take_turns(arms, rounds, burst, lambda: None)
 
 
-def _rank(rank: int, port: int, shape: Shape, rounds: int, burst: int, results: Any) -> None:  # noqa: ANN401
+def _rank(
+    rank: int,
+    port: int,
+    shape: Shape,
+    rounds: int,
+    burst: int,
+    results: Any,  # noqa: ANN401 - a queue of multiprocessing
+) -> None:
     torch.set_num_threads(1)
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
     world = dist.PrefixStore("world", store)

@@ -410,7 +410,12 @@ class Controller:
 
     # -- failures
 
-    def _outcome(self, worker: int, future: Any, others: Mapping[Any, int]) -> Outcome:  # noqa: ANN401
+    def _outcome(
+        self,
+        worker: int,
+        future: Any,  # noqa: ANN401 - Ray's reference
+        others: Mapping[Any, int],
+    ) -> Outcome:
         try:
             outcome = result(future)
         except Exception as error:

@@ -65,7 +65,7 @@ def timeouts(loaded: LoadedJob) -> list[str]:
 
 
 def layers(seen: Preview) -> list[str]:
-    """Every layer with its size; times are nominal."""
+    """Every layer with its size and time, and where these numbers are from."""
     head = ("layer", "name", "parameters", "activations", "output", "forward")
     rows = [
         (
@@ -109,10 +109,10 @@ def memory(loaded: LoadedJob, seen: Preview) -> list[str]:
 
 
 def step(seen: Preview) -> list[str]:
-    """How long one step should take; a nominal time is only good for comparing layouts."""
+    """How long one step should take; nominal times are only good for comparing layouts."""
     return [
-        f"  {_milliseconds(seen.timeline.step_s)} predicted from nominal times, "
-        f"{seen.timeline.bubble:.0%} of it idle; a run measures its own"
+        f"  {_milliseconds(seen.timeline.step_s)} predicted, {seen.timeline.bubble:.0%} of it idle",
+        f"  times are {seen.profile.origin.get('times', 'given')}",
     ]
 
 

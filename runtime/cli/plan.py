@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def summary(seen: Preview) -> list[str]:
-    """Each worker's part, and the time of a step; times are nominal."""
+    """Each worker's part, and the time of a step."""
     rows = [
         (
             f"w{worker}",
@@ -73,7 +73,7 @@ def summary(seen: Preview) -> list[str]:
     ]
     lines = table([("worker", "layers", "actions", "memory", "busy"), *rows], right=[2, 3, 4])
     step = f"step {seen.timeline.step_s * 1000:.2f} ms, {seen.timeline.bubble:.0%} idle"
-    return [*lines, "", f"{step}; times are {seen.profile.origin['times']}"]
+    return [*lines, "", f"{step}; times are {seen.profile.origin.get('times', 'given')}"]
 
 
 def as_json(seen: Preview) -> dict[str, object]:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from torch import Tensor
 
 from ithaca.runtime.engine.steps import Pending
+
+
+class ChannelError(RuntimeError):
+    """A message could not be sent, posted or received: the peer is gone, or time is up."""
+
+
+@contextmanager
+def channel_errors() -> Iterator[None]:
+    """Turn what a communication library raises into :class:`ChannelError`.
+
+    So a broken connection is told from an error in a layer, wherever in a step it shows.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise ChannelError(str(error)) from error
 
 
 class Channel(Protocol):

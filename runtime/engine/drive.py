@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ithaca.planner.program import Action
+from ithaca.runtime.engine.channel import ChannelError
 from ithaca.runtime.engine.steps import After, Before, Steps
 
 T = TypeVar("T")
@@ -55,6 +56,8 @@ def drive(
             request = steps.send(reply)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
+        except ChannelError as error:
+            raise ChannelFailed(str(doing), str(error)) from error
         reply = None
         if isinstance(request, Before):
             doing, began = request.action, now()

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
+from ithaca.runtime.engine.channel import channel_errors
 from ithaca.runtime.engine.steps import Pending
 
 
@@ -23,7 +24,8 @@ class Receiving:
 
     def wait(self) -> Tensor:
         """Block, without the GIL, until the content is there."""
-        self.work.wait()
+        with channel_errors():
+            self.work.wait()
         return self.content
 
 
@@ -61,25 +63,30 @@ class GlooChannel:
 
     def send(self, peer: int, tag: int, content: Tensor) -> None:
         """Start to send; gloo completes it when the receive is posted."""
-        work = self._group.send([content], self.workers.index(peer), tag)
+        with channel_errors():
+            work = self._group.send([content], self.workers.index(peer), tag)
         self._sends.append((work, content))
 
     def receive(self, peer: int, tag: int, buffer: Tensor) -> Pending:
         """Post a receive."""
-        return Receiving(self._group.recv([buffer], self.workers.index(peer), tag), buffer)
+        with channel_errors():
+            work = self._group.recv([buffer], self.workers.index(peer), tag)
+        return Receiving(work, buffer)
 
     def settle(self) -> None:
         """Wait for the sends of this step."""
-        for work, _ in self._sends:
-            work.wait()
+        with channel_errors():
+            for work, _ in self._sends:
+                work.wait()
         self._sends.clear()
 
     def all_reduce(self, workers: tuple[int, ...], content: Tensor) -> Pending:
         """Sum over ``workers`` in gloo's own order; their group is made at the first call."""
-        if workers not in self._groups:
-            name = "+".join(map(str, workers))
-            self._groups[workers] = self._make(name, workers)
-        return Receiving(self._groups[workers].allreduce([content]), content)
+        with channel_errors():
+            if workers not in self._groups:
+                name = "+".join(map(str, workers))
+                self._groups[workers] = self._make(name, workers)
+            return Receiving(self._groups[workers].allreduce([content]), content)
 
     def close(self) -> None:
         """Drop the connections."""

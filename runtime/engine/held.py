@@ -143,6 +143,7 @@ class HeldLayer:
         wrong = [
             key for key in mine.keys() | state.keys()
             if key not in mine or key not in state or mine[key].shape != state[key].shape
+            or mine[key].dtype != state[key].dtype
         ]  # fmt: skip
         if wrong:
             raise ValueError(f"the state of layer {self.name} does not fit: {sorted(wrong)[:5]}")

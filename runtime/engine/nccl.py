@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
+from ithaca.runtime.engine.channel import channel_errors
 from ithaca.runtime.engine.gloo import GlooChannel, Receiving
 from ithaca.runtime.engine.steps import Pending
 
@@ -57,27 +58,31 @@ class NcclChannel:
         if not content.is_cuda:
             self._gloo.send(peer, tag, content)
             return
-        group = self._group(self.workers)
-        work = group.send([content], self.workers.index(peer), 0)
+        with channel_errors():
+            group = self._group(self.workers)
+            work = group.send([content], self.workers.index(peer), 0)
         self._sends.append((work, content))
 
     def receive(self, peer: int, tag: int, buffer: Tensor) -> Pending:
         """Post a receive."""
         if not buffer.is_cuda:
             return self._gloo.receive(peer, tag, buffer)
-        group = self._group(self.workers)
-        return Receiving(group.recv([buffer], self.workers.index(peer), 0), buffer)
+        with channel_errors():
+            group = self._group(self.workers)
+            return Receiving(group.recv([buffer], self.workers.index(peer), 0), buffer)
 
     def settle(self) -> None:
         """Wait for the sends of this step."""
         self._gloo.settle()
-        for work, _ in self._sends:
-            work.wait()
+        with channel_errors():
+            for work, _ in self._sends:
+                work.wait()
         self._sends.clear()
 
     def all_reduce(self, workers: tuple[int, ...], content: Tensor) -> Pending:
         """Sum over ``workers`` in NCCL's own order."""
-        return Receiving(self._group(workers).allreduce([content]), content)
+        with channel_errors():
+            return Receiving(self._group(workers).allreduce([content]), content)
 
     def close(self) -> None:
         """Drop the connections."""

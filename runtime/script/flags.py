@@ -38,7 +38,12 @@ def spelling(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _flag(group: argparse._ActionsContainer, name: str, *short: str, **options: Any) -> None:  # noqa: ANN401
+def _flag(
+    group: argparse._ActionsContainer,
+    name: str,
+    *short: str,
+    **options: Any,  # noqa: ANN401 - of add_argument
+) -> None:
     """Adds ``--a-flag`` and ``--a_flag``, with PET_A_FLAG as its default."""
     dest = name.replace("-", "_")
     from_shell = environment.flag(dest)

@@ -94,9 +94,7 @@ def mutant(rng: Random, programs: Mapping[int, Program], mutation: Mutation) -> 
     return {**programs, worker: replace(programs[worker], actions=tuple(actions))}
 
 
-def _some(
-    rng: Random, actions: list[Action], *kinds: type[Action]
-) -> tuple[int, Action | None]:
+def _some(rng: Random, actions: list[Action], *kinds: type[Action]) -> tuple[int, Action | None]:
     """Position of an action of one of ``kinds``, and the action; None if there is none."""
     places = [index for index, action in enumerate(actions) if isinstance(action, kinds)]
     if not places:

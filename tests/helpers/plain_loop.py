@@ -7,6 +7,7 @@ weights are used. Gradients of micro-batches are added in the documented tree, b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class PlainLoop:
                 parameter.data.copy_(states[spec.name][f"param.{name}"])
         self._tie()
         self.weights = list(nn.ModuleList(self.modules).parameters())
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [w for w in self.weights if w.ndim >= 2]},
             {"params": [w for w in self.weights if w.ndim < 2], "weight_decay": 0.0},
         ]

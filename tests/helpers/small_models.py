@@ -35,7 +35,8 @@ class Block(nn.Module):
         self.down = nn.Linear(2 * DIM, DIM, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.down(self.drop(torch.tanh(self.up(self.norm(x)))))
+        out: Tensor = self.down(self.drop(torch.tanh(self.up(self.norm(x)))))
+        return x + out
 
 
 class Experts(nn.Module):
@@ -77,7 +78,8 @@ class Unpair(nn.Module):
 
     def forward(self, value: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         left, right, best = value
-        return self.mix(left) * right + best.unsqueeze(-1).to(left.dtype)
+        mixed: Tensor = self.mix(left)
+        return mixed * right + best.unsqueeze(-1).to(left.dtype)
 
 
 class Twins(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 
@@ -35,7 +36,7 @@ def layout(
     for number, count in enumerate(stages):
         borders = [num_layers * i // count for i in range(count + 1)]
         parts = []
-        for first, last in zip(borders, borders[1:], strict=False):
+        for first, last in pairwise(borders):
             parts.append(Stage(Span(first, last), worker))
             worker += 1
         low = num_micro_batches * number // len(stages)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,24 @@ def wait_for_the_end() -> None:
         time.sleep(1)
 
 
+def meet() -> None:
+    """Returns when rank 0 and rank 1 are both here: they use the address they were given."""
+    address = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    if RANK == 0:
+        with socket.create_server(address) as server:
+            server.accept()
+        return
+    end = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(address).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
 def fail_inside() -> None:
     """The frame that the traceback must show."""
     raise ValueError("the first cause")
@@ -26,6 +45,8 @@ def fail_inside() -> None:
 def main() -> None:
     mode = sys.argv[1]
     print(f"begin {RANK} {ATTEMPT} {os.environ['MASTER_PORT']}", flush=True)
+    if mode.startswith("raise"):
+        meet()
     if mode == "raise" and RANK == 1:
         fail_inside()
     if mode == "raise-once" and RANK == 1 and ATTEMPT == 0:

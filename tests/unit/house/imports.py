@@ -11,11 +11,15 @@ from tests.unit.house.source import Source
 
 @dataclass(frozen=True)
 class Import:
-    """``module`` is imported at ``place`` (path and line); a ``level`` above 0 is relative."""
+    """``module`` is imported at ``place`` (path and line); a ``level`` above 0 is relative.
+
+    ``typing``: it stands under TYPE_CHECKING, so no run imports it.
+    """
 
     place: str
     module: str
     level: int = 0
+    typing: bool = False
 
 
 @cache
@@ -24,15 +28,23 @@ def imports(source: Source, known: frozenset[str] = frozenset()) -> tuple[Import
 
     ``from a import b`` counts as ``a.b`` when that is in ``known``, the names of all modules.
     """
+    typing = {
+        part
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for part in ast.walk(node)
+    }
     found: list[Import] = []
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Import):
-            found += [Import(source.at(node, ""), alias.name) for alias in node.names]
+            names, level = {alias.name for alias in node.names}, 0
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            names = {
-                f"{base}.{alias.name}" if f"{base}.{alias.name}" in known else base
-                for alias in node.names
-            }
-            found += [Import(source.at(node, ""), name, node.level) for name in sorted(names)]
+            base, level = node.module or "", node.level
+            full = {f"{base}.{alias.name}" for alias in node.names}
+            names = {name if name in known else base for name in full}
+        else:
+            continue
+        found += [
+            Import(source.at(node, ""), name, level, node in typing) for name in sorted(names)
+        ]
     return tuple(found)

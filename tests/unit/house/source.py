@@ -43,9 +43,10 @@ class Source:
         return f"{self.path}:{node.lineno}: {message}"
 
 
-def rooms() -> list[str]:
+@cache
+def rooms() -> tuple[str, ...]:
     """The folders at the root that are packages, as ``ithaca.<room>`` is imported from them."""
-    return sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+    return tuple(sorted(path.parent.name for path in ROOT.glob("*/__init__.py")))
 
 
 def files(*suffixes: str) -> Iterator[Path]:

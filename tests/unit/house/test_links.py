@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.unit.house.source import PACKAGE, ROOT, expect_none, rooms
 
 
-def broken_links(root: Path, package: Path, names: list[str]) -> list[str]:
+def broken_links(root: Path, package: Path, names: Sequence[str]) -> list[str]:
     """What is wrong with the links from ``package`` to the rooms ``names`` under ``root``."""
     problems = []
     for name in names:

@@ -38,6 +38,9 @@ _VALUES: dict[Any, st.SearchStrategy[Any]] = {
     dict[str, Any]: st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=3),
     dict[str, str]: st.dictionaries(st.text(), st.text(), max_size=3),
     dict[str, int]: st.dictionaries(st.text(), st.integers(), max_size=3),
+    dict[str, dict[str, float]]: st.dictionaries(
+        st.text(), st.dictionaries(st.text(), _FLOATS, max_size=2), max_size=2
+    ),
     dict[str, list[tuple[str, float, float]]]: st.dictionaries(st.text(), _ROWS, max_size=2),
     list[tuple[str, float, float]]: _ROWS,
 }

@@ -99,7 +99,7 @@ def test_very_many_pipelines() -> None:
 
 
 def test_a_search_that_would_take_too_long_is_refused() -> None:
-    with pytest.raises(BadValue, match="give layout.pipelines"):
+    with pytest.raises(BadValue, match=r"give layout\.pipelines"):
         make_plan(job(micro_batches=100), profile(1, 1), num_workers=100)
 
 

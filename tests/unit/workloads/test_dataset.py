@@ -104,7 +104,8 @@ def test_a_batch_depends_on_its_id_alone() -> None:
 
 
 def test_generators_stay_as_they_were() -> None:
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index]
+    numbers = np.random.get_state()[1].copy()  # type: ignore[index]
+    before = torch.get_rng_state(), random.getstate(), numbers
     regression(Noisy(12)).batch(BatchId(0, 0))
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()

@@ -28,7 +28,7 @@ optimizer: {lr: 1e-3, clip: null, schedule: linear}
 control: {bind: localhost, expose: false}
 """
 
-settings.register_profile("texts", max_examples=100, deadline=None)
+settings.register_profile("texts", max_examples=60, deadline=None)
 FIXTURE = [HealthCheck.function_scoped_fixture]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -69,7 +71,7 @@ def test_a_layer_without_weights() -> None:
     assert layer.state() == {}
 
 
-def rates(schedule: str, **changes: float) -> list[float]:
+def rates(schedule: Any, **changes: Any) -> list[float]:  # noqa: ANN401 - settings
     """The rates of all steps and two behind the end."""
     settings = replace(SETTINGS, schedule=schedule, **changes)
     return [settings.rate(step) for step in range(settings.steps + 2)]
@@ -80,7 +82,7 @@ def test_rates(schedule: str) -> None:
     found = rates(schedule)
     assert found[:4] == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
     assert found[4] == 0.01
-    assert all(one >= other for one, other in zip(found[4:], found[5:], strict=False))
+    assert all(one >= other for one, other in pairwise(found[4:]))
     last = 0.01 if schedule == "constant" else 0.001
     assert found[19:] == pytest.approx([last] * 3)
 

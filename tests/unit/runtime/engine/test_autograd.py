@@ -177,25 +177,66 @@ def test_the_own_loss_is_weighted() -> None:
     assert found.item() == 3.0 + 10 * 2 * 2.0
 
 
-def test_a_layer_that_cannot_be_split_keeps_the_fused_backward(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    module = Twice()
-    weights = list(module.parameters())
-    trace, gradients = forward(module, "twice")
-    expected = backward(trace, gradients, weights)
+class Recurrent(nn.Module):
+    """Comes back to its weights again and again: where a cut would have to lie, paths cross."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(DIM, DIM) / 4)
+        self.scale = nn.Parameter(torch.rand(DIM))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = x * self.scale
+        for _ in range(3):
+            hidden = torch.tanh(hidden @ self.weight + hidden) * self.scale
+        return hidden
+
+
+class Deaf(nn.Module):
+    """Does not listen to its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, LENGTH, DIM))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * 2 + 0 * x.detach()
+
+
+@pytest.mark.parametrize("layer", [Recurrent, Deaf])
+def test_a_layer_that_cannot_be_split_is_found(layer: type[nn.Module]) -> None:
+    module = layer()
+    weights = list(module.parameters())
+    trace, gradients = forward(module, "")
+    expected = backward(trace, gradients, weights)
+    trace, gradients = forward(module, "")
+    fits, inputs = try_split(trace, gradients, weights)
+    assert not fits
+    assert all(map(torch.equal, inputs, expected[0]))
+    assert all(map(torch.equal, trace.deferred, expected[1]))
+
+
+def test_a_graph_that_cannot_be_cut_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("this graph cannot be cut")
 
-    def doubles(trace: Trace, weights: list[Tensor]) -> list[Tensor]:
-        return [2 * gradient for gradient in backward_weight(trace, weights)]
+    module = nn.Linear(DIM, DIM)
+    trace, gradients = forward(module, "")
+    monkeypatch.setattr(autograd, "backward_input", fails)
+    fits, inputs = try_split(trace, gradients, list(module.parameters()))
+    assert not fits
+    assert torch.equal(inputs[0], gradients[0] @ module.weight)
 
-    for name, wrong in (("stage_backward_input", fails), ("backward_weight", doubles)):
-        trace, gradients = forward(module, "twice")
-        with monkeypatch.context() as patch:
-            patch.setattr(autograd, name, wrong)
-            fits, inputs = try_split(trace, gradients, weights)
-        assert not fits
-        assert all(map(torch.equal, inputs, expected[0]))
-        assert all(map(torch.equal, trace.deferred, expected[1]))
+
+def test_a_split_that_is_almost_right_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: one bit of one weight gradient decides."""
+
+    def almost(trace: Trace, weights: list[Tensor]) -> list[Tensor]:
+        found = backward_weight(trace, weights)
+        found[0].view(-1)[0] = torch.nextafter(found[0].view(-1)[0], torch.tensor(torch.inf))
+        return found
+
+    module = nn.Linear(DIM, DIM)
+    trace, gradients = forward(module, "")
+    monkeypatch.setattr(autograd, "backward_weight", almost)
+    assert not try_split(trace, gradients, list(module.parameters()))[0]

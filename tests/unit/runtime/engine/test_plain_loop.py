@@ -74,9 +74,8 @@ def test_gradients_in_shared_memory_are_noticed(monkeypatch: pytest.MonkeyPatch)
     """The control: without memory of their own, sums of gradients are wrong."""
     monkeypatch.setattr(autograd, "own", lambda gradients, _: list(gradients))
     engine, plain, _ = both(Options(kinds=("twins", "plain")), (1,), fused=False)
-    with pytest.raises(AssertionError):
-        for name, weight in plain.items():
-            torch.testing.assert_close(engine[name], weight, rtol=1e-4, atol=2e-5)
+    far = [n for n, w in plain.items() if not torch.allclose(engine[n], w, rtol=1e-4, atol=2e-5)]
+    assert ("0-twins", "one") in far
 
 
 def test_a_wrong_normalisation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,157 @@
+"""Steps of a job: what a NaN does, draining, validation, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from ithaca.planner.plan import Plan
+from ithaca.planner.program import Program
+from ithaca.planner.span import Span
+from ithaca.runtime.engine.interpreter import NotCommitted
+from ithaca.runtime.engine.layer_machine import NotFinite
+from ithaca.runtime.engine.trainer import EngineSettings, Trainer
+from ithaca.runtime.workload import Batch, Value
+from tests.helpers.small_models import Options, Small
+from tests.helpers.virtual_job import EXACT, VirtualJob, layout
+
+OPTIONS = Options(kinds=("block", "experts"))
+POISON = 97 + 2
+"""The sample of step 1, micro-batch 2."""
+SKIP = replace(EXACT, skip_not_finite=True)
+LAYOUTS = [(1,), (2, 2)]
+
+
+class Poisoned(Small):
+    """The loss of one micro-batch is NaN, or the whole gradient of it infinite."""
+
+    factor = float("nan")
+
+    def loss(self, output: Value, batch: Batch) -> Tensor:
+        loss = super().loss(output, batch)
+        return loss * self.factor if batch.samples == (POISON,) else loss
+
+
+class Overflowing(Poisoned):
+    """A finite loss whose gradient overflows."""
+
+    factor = 1e38
+
+
+def job(
+    kind: type[Small] = Small, settings: EngineSettings = EXACT, stages: tuple[int, ...] = (1,)
+) -> VirtualJob:
+    """A small job of four micro-batches."""
+    return VirtualJob(kind(OPTIONS, seed=3, micro_batches=4), layout(4, stages, 4), settings)
+
+
+@pytest.mark.parametrize("kind", [Poisoned, Overflowing])
+@pytest.mark.parametrize("stages", LAYOUTS)
+def test_a_step_that_is_not_finite_is_skipped(kind: type[Small], stages: tuple[int, ...]) -> None:
+    sick, well = job(kind, SKIP, stages), job(Small, SKIP)
+    assert sick.step() == well.step()
+    before = sick.hashes()
+    tally = sick.train()
+    assert not tally.finite
+    assert tally.committed
+    assert tally.culprit
+    assert sick.hashes() == before
+    assert {trainer.step for trainer in sick.trainers.values()} == {2}, "it counts as a step"
+    third = sick.step()
+    well.trainers[0].step = 2
+    assert third == well.step()
+
+
+@pytest.mark.parametrize("kind", [Poisoned, Overflowing])
+@pytest.mark.parametrize("stages", LAYOUTS)
+def test_a_step_that_is_not_finite_stops_the_job(
+    kind: type[Small], stages: tuple[int, ...]
+) -> None:
+    sick = job(kind, EXACT, stages)
+    sick.step()
+    before = sick.hashes()
+    with pytest.raises(NotFinite, match=r"step 1: .*; no weight was changed"):
+        sick.train()
+    assert sick.hashes() == before
+    assert {trainer.step for trainer in sick.trainers.values()} == {1}
+
+
+def test_the_culprit_is_named() -> None:
+    sick = job(Poisoned, SKIP, (2, 2))
+    sick.train()
+    assert sick.train().culprit == "the loss of micro-batch 2 is nan"
+
+
+def test_a_no_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = job(stages=(2, 2))
+    before = here.hashes()
+    machine = Trainer._machine
+
+    def against(trainer: Trainer, program: Program, training: bool) -> object:
+        made = machine(trainer, program, training)
+        made.ballot.vote = program.worker != 2
+        return made
+
+    monkeypatch.setattr(Trainer, "_machine", against)
+    with pytest.raises(NotCommitted):
+        here.train()
+    assert here.hashes() == before
+    assert {trainer.step for trainer in here.trainers.values()} == {0}
+
+
+def test_one_worker_asked_to_stop_is_heard_by_all() -> None:
+    here = job(stages=(2, 2))
+    assert not here.train().drain
+    here.trainers[3].drain()
+    assert here.train().drain
+
+
+def test_a_validation_changes_nothing_and_repeats() -> None:
+    here = job(stages=(2,))
+    here.train()
+    before = here.hashes()
+    found = [here._all(Trainer.validate, here.validation) for _ in range(2)]
+    assert found[0] == found[1]
+    assert found[0].norm == 0.0
+    assert here.hashes() == before
+    assert all(trainer.step == 1 for trainer in here.trainers.values())
+
+
+def test_layers_are_split_only_where_a_check_allowed_it() -> None:
+    text = "plan generation=0 schedule=1f1b-split\npipeline 0-3 0:2@w0 2:4@w1\n"
+    workload = Small(OPTIONS, seed=3, micro_batches=4)
+    split = VirtualJob(workload, Plan.parse(text))
+    record = split.step()
+    assert record == job().step()
+    checked = {k: v for t in split.trainers.values() for k, v in t.holdings.splits.items()}
+    assert checked == dict.fromkeys(range(4), True)
+
+
+def test_without_a_channel_nothing_runs() -> None:
+    trainer = Trainer(Small(OPTIONS, seed=3, micro_batches=4), EXACT, Span(0, 4))
+    program = Program(0, 0, 4, 4, ())
+    with pytest.raises(RuntimeError, match="no channel yet"):
+        next(trainer.train_step(program))
+
+
+def test_programs_without_a_commit_are_refused() -> None:
+    here = job()
+    program = here.programs[0]
+    actions = [action for action in program.actions if str(action) != "COMMIT"]
+    for cut, message in ((actions, "steps before it commits"), (actions[:-1], "never commits")):
+        here.programs[0] = replace(program, actions=tuple(cut))
+        with pytest.raises(ValueError, match=message):
+            here.train()
+
+
+def test_meters_note_every_compute() -> None:
+    here = job(stages=(2,))
+    here.train()
+    noted = {key for trainer in here.trainers.values() for key in trainer.holdings.meter}
+    assert {(op.value, layer) for op, layer in noted} >= {
+        (op, layer) for op in "FB" for layer in range(4)
+    }
+    assert torch.get_num_threads() == 1
