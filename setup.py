@@ -12,9 +12,10 @@ KERNELS = Path("csrc")
 setup(
     package_dir={"": "src"},
     packages=find_packages("src"),
+    include_package_data=False,  # only what is named here
     package_data={
         "ithaca": ["py.typed", "_C.pyi"],
-        "ithaca.runtime.control": ["control.proto"],
+        "ithaca.runtime.control": ["control.proto", "control_pb2.pyi"],
         "ithaca.runtime.report": ["template/*"],
     },
     ext_modules=[

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel
 
@@ -59,7 +59,6 @@ from ithaca.runtime.orders import Assignment, Outcome, Trouble
 from ithaca.runtime.saver import Saver, utc_now
 from ithaca.runtime.states import Life, State
 from ithaca.runtime.timeouts import Timeouts
-from ithaca.runtime.worker import WorkerFailedError
 
 _LOOK_S = 0.1
 """Longest wait of the controller's loop: events and signals are taken that often."""
@@ -161,6 +160,7 @@ class Controller:
         self._started = time.time()
         self._checkpoint_step = resume.step if resume else None
         self._wanted = resume.step if resume else -1
+        self._unsaved = ""
 
     # -- the control surface
 
@@ -272,6 +272,11 @@ class Controller:
                 self._want_checkpoint(outcomes[0].step)
             self._save_if_due()
         self._take_events()
+        if self._checkpoint_step != outcomes[0].step:
+            raise _Failed(
+                f"{outcomes[0].step} steps are done, but their state could not be saved: "
+                f"{self._unsaved}"
+            )
         return outcomes[0]
 
     def _assignment(self, worker: int, plane: ControlPlane) -> Assignment:
@@ -367,13 +372,17 @@ class Controller:
         try:
             self._saver.begin(step, ledger)
         except CheckpointFailedError as error:
-            self._warn(f"{error}; training goes on")
+            self._not_saved(error)
+
+    def _not_saved(self, error: CheckpointFailedError) -> None:
+        self._unsaved = str(error)
+        self._warn(f"{error}; training goes on")
 
     def _take_saved(self, future: Any) -> None:  # noqa: ANN401 - Ray's reference
         try:
             written = self._saver.take(future)
         except CheckpointFailedError as error:
-            self._warn(f"{error}; training goes on")
+            self._not_saved(error)
             return
         if written is not None:
             found = written.found
@@ -416,11 +425,9 @@ class Controller:
         future: Any,  # noqa: ANN401 - Ray's reference
         others: Mapping[Any, int],
     ) -> Outcome:
-        try:
-            outcome = result(future)
-        except Exception as error:
-            self._fail([self._trouble(worker, error)], others)
-        assert isinstance(outcome, Outcome)
+        outcome = self._answer(worker, future)
+        if isinstance(outcome, Trouble):
+            self._fail([outcome], others)
         return outcome
 
     def _watch(self, training: Mapping[Any, int]) -> None:
@@ -439,9 +446,15 @@ class Controller:
                 )
                 self._fail([trouble], {})
 
+    def _answer(self, worker: int, future: Any) -> Outcome | Trouble:  # noqa: ANN401
+        try:
+            answer = result(future)
+        except Exception as error:
+            return self._trouble(worker, error)
+        assert isinstance(answer, Outcome | Trouble)
+        return answer
+
     def _trouble(self, worker: int, error: Exception) -> Trouble:
-        if isinstance(error, WorkerFailedError):
-            return error.trouble
         beat, _ = self._beats.get(worker, (None, 0.0))
         cause = "its process died" if is_death(error) else f"{type(error).__name__}: {error}"
         return Trouble(
@@ -454,17 +467,15 @@ class Controller:
             secondary=False,
         )
 
-    def _fail(self, troubles: list[Trouble], others: Mapping[Any, int]) -> None:
+    def _fail(self, troubles: list[Trouble], others: Mapping[Any, int]) -> NoReturn:
         """End the run with the first cause: not with a worker that only misses another one."""
         remaining = dict(others)
         deadline = time.monotonic() + self._timeouts.suspect_s
         while remaining and all(t.secondary for t in troubles) and time.monotonic() < deadline:
             for future in finished(list(remaining), _LOOK_S):
-                worker = remaining.pop(future)
-                try:
-                    result(future)
-                except Exception as error:
-                    troubles.append(self._trouble(worker, error))
+                answer = self._answer(remaining.pop(future), future)
+                if isinstance(answer, Trouble):
+                    troubles.append(answer)
         self._take_events()
         first = min(troubles, key=lambda trouble: trouble.secondary)
         workers: Sequence[int] = self._mission.plan.workers

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.errors import UserError
-from ithaca.runtime.orders import Assignment, Facts, Outcome, Saved
+from ithaca.runtime.orders import Assignment, Facts, NotSaved, Outcome, Saved, Trouble
 
 T = TypeVar("T")
 
@@ -113,11 +113,11 @@ class Crew:
         )
 
     def train(self, workers: Sequence[int]) -> dict[Any, int]:
-        """Start to train; futures of an :class:`Outcome`, each with its worker."""
+        """Start to train; futures of :class:`Outcome` or :class:`Trouble`, with their workers."""
         return {self.actors[worker].train.remote(): worker for worker in workers}
 
     def save(self, workers: Sequence[int], step: int, folder: str) -> dict[Any, int]:
-        """Start to write a checkpoint; futures of :class:`Saved`, each with its worker."""
+        """Start to write; futures of :class:`Saved` or :class:`NotSaved`, with their workers."""
         return {self.actors[worker].save.remote(step, folder): worker for worker in workers}
 
     def release(self) -> None:
@@ -140,8 +140,8 @@ class Crew:
         self.dismiss()
 
 
-def result(future: Any) -> Outcome | Saved:  # noqa: ANN401 - Ray's reference
-    """What a finished future holds; raises what its worker raised."""
+def result(future: Any) -> Outcome | Trouble | Saved | NotSaved:  # noqa: ANN401 - Ray's reference
+    """What a finished future holds; raises if its worker died."""
     import ray
 
     try:

@@ -71,6 +71,13 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
+class NotSaved:
+    """Why a worker could not write its part of a checkpoint; training goes on."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a worker's training ended.
 

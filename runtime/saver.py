@@ -13,10 +13,10 @@ from ithaca.runtime.checkpoint.damage import CheckpointFailedError
 from ithaca.runtime.checkpoint.layer_file import LayerFile
 from ithaca.runtime.checkpoint.manifest import Manifest
 from ithaca.runtime.checkpoint.store import CheckpointStore, Found
-from ithaca.runtime.crew import Crew, is_death, result
+from ithaca.runtime.crew import Crew, result
 from ithaca.runtime.engine.hashing import combine
 from ithaca.runtime.ledger import Ledger
-from ithaca.runtime.orders import Saved
+from ithaca.runtime.orders import NotSaved, Saved
 from ithaca.runtime.worker import writer_of
 
 
@@ -93,12 +93,13 @@ class Saver:
         del self.futures[future]
         try:
             saved = result(future)
-            assert isinstance(saved, Saved)
         except Exception as error:
             self._abandon(now.step)
-            if is_death(error):
-                raise
-            raise CheckpointFailedError(now.step, str(error)) from error
+            raise CheckpointFailedError(now.step, f"a writer died: {error}") from error
+        if not isinstance(saved, Saved):
+            self._abandon(now.step)
+            reason = saved.reason if isinstance(saved, NotSaved) else repr(saved)
+            raise CheckpointFailedError(now.step, reason)
         now.files |= {file.name: file for file in saved.files}
         now.hashes |= saved.hashes
         return None if self.futures else self._commit(now)

@@ -40,7 +40,7 @@ from ithaca.runtime.engine.hashing import combine, hash_tensor
 from ithaca.runtime.engine.nccl import NcclChannel
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
 from ithaca.runtime.events import Event, LayersHashed, LayersTimed, StepDone, Timeline, Validated
-from ithaca.runtime.orders import Assignment, Facts, Outcome, Saved, Trouble
+from ithaca.runtime.orders import Assignment, Facts, NotSaved, Outcome, Saved, Trouble
 from ithaca.runtime.timeouts import Timeouts
 from ithaca.runtime.workload import default_dtype
 
@@ -66,21 +66,6 @@ def writer_of(plan: Plan, layer: int) -> int:
     """Who writes ``layer`` to checkpoints: one of its holders, in turn."""
     holders = plan.holders(layer)
     return holders[layer % len(holders)]
-
-
-class NotStagedError(Exception):
-    """A checkpoint was asked for whose copy is not there; training goes on."""
-
-
-class WorkerFailedError(Exception):
-    """Carries a worker's :class:`Trouble` through Ray to the controller."""
-
-    def __init__(self, trouble: Trouble) -> None:
-        super().__init__(trouble)
-        self.trouble = trouble
-
-    def __str__(self) -> str:
-        return f"worker {self.trouble.worker}: {self.trouble.cause}"
 
 
 class Worker:
@@ -184,37 +169,31 @@ class Worker:
         )
         self._heart.start()
 
-    def train(self) -> Outcome:
-        """Run steps until the job ends or a drain was agreed on.
-
-        Raises:
-            WorkerFailedError: with the step, the action and the traceback.
-        """
+    def train(self) -> Outcome | Trouble:
+        """Run steps until the job ends or a drain was agreed on, or say what went wrong."""
         assignment, trainer = self._current()
         torch.set_num_threads(self._threads)
         try:
             return _Run(self, assignment, trainer).all_steps()
         except Exception as error:
-            raise WorkerFailedError(self._trouble(error)) from None
+            return self._trouble(error)
         finally:
             if self._heart is not None:
                 self._heart.flush(Timeouts.from_detect(assignment.job.detect).grace_s)
 
-    def save(self, step: int, folder: str) -> Saved:
-        """Write this worker's part of the checkpoint of ``step``.
-
-        Raises:
-            NotStagedError: the copy for it was replaced by that of a newer checkpoint.
-            OSError: the disk does not take it.
-        """
+    def save(self, step: int, folder: str) -> Saved | NotSaved:
+        """Write this worker's part of the checkpoint of ``step``."""
         assignment, _ = self._current()
         bound_s = Timeouts.from_detect(assignment.job.detect).drain_s
         with self._staging:
             self._staging.wait_for(lambda: self._staged_step >= step, bound_s)
             if self._staged_step != step:
-                raise NotStagedError(f"there is no copy for it, but of step {self._staged_step}")
+                return NotSaved(f"worker {assignment.worker} has no copy of that step any more")
             staged, self._staged, self._staged_step = self._staged, {}, -1
-        files = [write_layer(Path(folder), name, s.tensors, step) for name, s in staged.items()]
+        try:
+            files = [write_layer(Path(folder), n, s.tensors, step) for n, s in staged.items()]
+        except OSError as error:
+            return NotSaved(f"{folder}: {error.strerror or error}")
         hashes = {
             name: combine({key: hash_tensor(tensor) for key, tensor in s.tensors.items()})
             for name, s in staged.items()

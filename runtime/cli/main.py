@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ithaca
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: it failed. 2: a mistake of the user, told in one message on stderr.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    # As `python -m` does: a job may name a workload in the folder that we are called in.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
         code = _dispatch(words)
         sys.stdout.flush()

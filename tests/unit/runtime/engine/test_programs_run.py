@@ -21,7 +21,7 @@ from tests.helpers.mutants import MUTATIONS, Mutation, mutant, swap
 from tests.helpers.plans import Case, cases, random_case, random_plan
 from tests.helpers.toy_machine import faults, run
 
-PARTS, SMALL, LARGE = 8, 1250, 10
+PARTS, SMALL, LARGE = 16, 625, 5
 """10,080 plans, in parts that test processes can share."""
 MUTANTS = 100
 
