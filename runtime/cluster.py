@@ -325,12 +325,17 @@ def _one_machine(alone: bool) -> Iterator[None]:
 
 @contextmanager
 def _signal_handlers_kept() -> Iterator[None]:
-    """Undoes the SIGTERM handler that ``ray.init`` installs, once it is through."""
+    """Undoes the SIGTERM handler that ``ray.init`` installs, once it is through.
+
+    Ray's handler exits with 15; it becomes the exit code of shells, 128 + 15.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit as end:
+        raise SystemExit(128 + signal.SIGTERM if end.code == signal.SIGTERM else end.code) from end
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -103,12 +103,10 @@ def test_fast_is_a_sum_but_another_one() -> None:
     assert not torch.equal(totals[0], expected)
 
 
-def test_a_share_that_is_not_brought_is_a_deadlock() -> None:
+def test_a_share_that_is_not_brought_is_a_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(Random(2), 6, 3)
-    shares = list(case.action.shares)
-    first = next(i for i, share in enumerate(shares) if share.micro_batches)
-    real = case.brought
-    lost = shares[first].worker
-    case.brought = lambda share: {} if share.worker == lost else real(share)  # type: ignore[method-assign]
+    brought = case.brought
+    lost = next(share.worker for share in case.action.shares if share.micro_batches)
+    monkeypatch.setattr(case, "brought", lambda s: {} if s.worker == lost else brought(s))
     with pytest.raises((Deadlock, KeyError)):
         case.sums()
