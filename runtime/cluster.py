@@ -101,7 +101,7 @@ class Cluster:
             paths: folders from which the workers of an own cluster import, besides this package.
 
         Raises:
-            ClusterError: a connection exists already, or the cluster cannot be reached.
+            ClusterError: a connection exists already, or the cluster cannot be started or reached.
         """
         import ray
 
@@ -217,18 +217,25 @@ def _start_own(
     stack.enter_context(_one_machine(interface is None))
     cores = len(os.sched_getaffinity(0))
     stack.callback(ray.shutdown)
-    with _signal_handlers_kept():
-        ray.init(
-            address="local",
-            num_cpus=cpus or min(workers, cores),
-            resources={SLOT: float(workers)},
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            _node_ip_address=interface_address(interface) if interface else None,
-            _temp_dir=str(folder),
-        )
+    listen_on = interface_address(interface) if interface else None
+    try:
+        with _signal_handlers_kept():
+            ray.init(
+                address="local",
+                num_cpus=cpus or min(workers, cores),
+                resources={SLOT: float(workers)},
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                _node_ip_address=listen_on,
+                _temp_dir=str(folder),
+            )
+    except Exception as error:  # Ray raises no narrower one
+        raise ClusterError(
+            f"Ray could not start a cluster on this machine: {error}\nIf the machine is busy, try "
+            "again when it is less so; 'ithaca doctor' tells what it lacks."
+        ) from error
     return str(ray.get_runtime_context().gcs_address)
 
 

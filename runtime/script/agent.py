@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -33,6 +34,8 @@ from ithaca.runtime.script.ranks import (
 from ithaca.runtime.script.spec import Form, LaunchError, LaunchSpec
 from ithaca.runtime.script.streams import Stream
 
+_PORTS = range(20000, 30000)
+_PORT_TRIALS = 200
 _RUNNER = Path(__file__).with_name("run_path.py")
 
 
@@ -85,11 +88,7 @@ class Agent:
         """Where rank 0, if it is started here, is met: an address of this node and a free port."""
         interface = self._spec.interface
         address = interface_address(interface) if interface else _node_address()
-        if self._spec.port is not None:
-            return Meeting(address, self._spec.port)
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.bind(("", 0))
-            return Meeting(address, probe.getsockname()[1])
+        return Meeting(address, self._spec.port or _free_port())
 
     def start(self, places: Sequence[Place], attempt: Attempt) -> None:
         """Starts the ranks at ``places``.
@@ -150,6 +149,23 @@ class Agent:
             prefix=line_prefix(spec, place),
             needles={stream: spec.routing.needles(stream) for stream in Stream},
         )
+
+
+def _free_port() -> int:
+    """A port that nobody listens on, outside the usual range of outgoing connections.
+
+    From within that range, another connection could take it before rank 0 does, or a rank that
+    knocks too early be connected with itself.
+    """
+    for port in random.sample(_PORTS, _PORT_TRIALS):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            return port
+    raise LaunchError(f"no free port among {_PORT_TRIALS} of {_PORTS}; give one as --master-port")
 
 
 def _node_address() -> str:
