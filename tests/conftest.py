@@ -11,6 +11,14 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# One thread for torch, as in a worker; two test processes would fight for the cores otherwise.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# A deadline asserts a time, and times belong in benchmarks.
+settings.register_profile("ithaca", deadline=None)
+settings.load_profile("ithaca")
 
 # Written by pytest, and by parts of torch when they are first used.
 NOT_LEAKS = frozenset({"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"})

@@ -127,6 +127,12 @@ class Ballot:
     def _result(
         self, committed: bool, drain: bool, squares: Floats, losses: Floats, auxiliaries: Floats
     ) -> Tally:
+        if not committed:
+            # Somebody stopped half-way: terms may be missing, and nothing will be done with them.
+            return Tally(False, drain, 0, 0, 0.0, 0.0, 0.0, True, "")
+        if squares[:, 0].any() and not squares[:, 0].all():
+            missing = np.flatnonzero(squares[:, 0] == 0).tolist()
+            raise ValueError(f"nobody reduced the gradients of layers {missing}")
         if not losses[:, 0].all():
             missing = np.flatnonzero(losses[:, 0] == 0).tolist()
             raise ValueError(f"nobody computed the loss of micro-batches {missing}")

@@ -70,10 +70,25 @@ class Model:
         for tie in self.ties:
             if tie.second[0] == self.specs[layer].name:
                 source = self.initial(self.index(tie.first[0]), randomness)
+                mine = _parameter(module, *tie.second)
+                theirs = _parameter(source, *tie.first)
+                if mine.shape != theirs.shape:
+                    raise ValueError(
+                        f"tied weights have one shape; {tie.first} is {tuple(theirs.shape)}, "
+                        f"{tie.second} is {tuple(mine.shape)}"
+                    )
                 with torch.no_grad():
-                    mine = module.get_parameter(tie.second[1])
-                    mine.copy_(source.get_parameter(tie.first[1]))
+                    mine.copy_(theirs)
         return module
+
+
+def _parameter(module: nn.Module, layer: str, name: str) -> nn.Parameter:
+    found = dict(module.named_parameters())
+    if name not in found:
+        raise ValueError(
+            f"tied weights name parameter {name!r} of layer {layer}, which has {sorted(found)}"
+        )
+    return found[name]
 
 
 def _refuse_running_statistics(name: str, module: nn.Module) -> None:

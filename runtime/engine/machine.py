@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ithaca.planner.program import Compute, Program, Reduce, Step, Tie, Transfer
-from ithaca.planner.tree import Node
+from ithaca.planner.tree import Node, cover
 from ithaca.runtime.engine.ballot import Ballot, Tally
 from ithaca.runtime.engine.channel import Channel
 from ithaca.runtime.engine.courier import Courier, Key
@@ -118,11 +118,25 @@ class StepMachine(ABC):
     def reduce(self, action: Reduce) -> Steps[None]:
         """Fill ``reduced`` for the action's layers."""
         nodes = {layer: self.partials[layer].nodes() for layer in action.layers}
+        self._check_share(action, nodes)
         if len(action.shares) == 1:
             for layer, sums in nodes.items():
                 self.reduced[layer] = sums[0, self.tags.num_micro_batches]
         else:
             yield from self._reduce_over_workers(action, nodes)
+
+    def _check_share(self, action: Reduce, nodes: Mapping[int, Mapping[Node, Gradients]]) -> None:
+        worker = self._wires.channel.worker
+        share = next((s for s in action.shares if s.worker == worker), None)
+        if share is None:
+            raise ValueError(f"{action} does not name worker {worker}, whose program it is in")
+        promised = cover(share.micro_batches, self.tags.num_micro_batches)
+        for layer, sums in nodes.items():
+            if tuple(sums) != promised:
+                raise ValueError(
+                    f"{action} promises the sums {promised} of layer {layer}, worker {worker} "
+                    f"has {tuple(sums)}"
+                )
 
     def _reduce_over_workers(
         self, action: Reduce, nodes: Mapping[int, Mapping[Node, Gradients]]

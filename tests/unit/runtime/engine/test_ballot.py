@@ -127,7 +127,7 @@ def test_a_step_without_terms_is_refused() -> None:
 
 def test_packing_keeps_every_bit() -> None:
     ballot = Ballot(2, 2, 2**52)
-    ballot.squares = {1: 1 / 3}
+    ballot.squares = {0: 0.0, 1: 1 / 3}
     ballot.losses = {0: (math.pi, 2**40, 3), 1: (5e-324, 1, 0)}
     packed = ballot.pack()
     assert packed.dtype == np.float64
