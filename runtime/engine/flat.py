@@ -34,12 +34,19 @@ class Flat:
             end += -(-tensor.numel() // ALIGNMENT) * ALIGNMENT
         return cls(tuple(tensor.shape for tensor in tensors), tuple(starts), end)
 
-    def pack(self, tensors: Sequence[Tensor]) -> Tensor:
-        """A new vector with copies of ``tensors``; the padding is zero."""
-        vector = tensors[0].new_zeros(self.size) if tensors else torch.zeros(self.size)
-        for part, tensor in zip(self.unpack(vector), tensors, strict=True):
-            part.copy_(tensor)
-        return vector
+    def pack(self, tensors: Sequence[Tensor], into: Tensor | None = None) -> Tensor:
+        """A vector with copies of ``tensors``: a new one with zero padding, or ``into``.
+
+        ``into`` is one that this method returned before. ``ValueError`` if the tensors are not
+        those that the layout was made for.
+        """
+        if tuple(tensor.shape for tensor in tensors) != self.shapes:
+            raise ValueError(f"this layout is for {self.shapes}, not these {len(tensors)} tensors")
+        if into is None:
+            into = tensors[0].new_zeros(self.size) if tensors else torch.zeros(self.size)
+        if tensors:
+            torch._foreach_copy_(self.unpack(into), list(tensors))
+        return into
 
     def unpack(self, vector: Tensor) -> list[Tensor]:
         """Views into ``vector``, one for each tensor."""

@@ -188,7 +188,7 @@ class LayerMachine(StepMachine):
             self.ballot.auxiliaries[layer, micro_batch] = (own.item(), count)
         if self.training:
             self._traces[layer, micro_batch] = trace
-        return cut_value(out)
+        return out if layer == self._num_layers - 1 else cut_value(out)
 
     def _splittable(self, root: Tensor) -> Tensor:
         # The split backward detaches its roots in place, which a view does not allow.

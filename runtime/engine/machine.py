@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ithaca.planner.program import Compute, Program, Reduce, Step, Tie, Transfer
+from ithaca.planner.span import Span
 from ithaca.planner.tree import Node, cover
 from ithaca.runtime.engine.ballot import Ballot, Tally
 from ithaca.runtime.engine.channel import Channel
@@ -34,13 +35,24 @@ def add_gradients(left: Gradients, right: Gradients) -> Gradients:
 
 @dataclass(slots=True)
 class Wires:
-    """A generation's channel and the couriers for its kinds of Program."""
+    """A generation's channel, and what lives from step to step beside it.
+
+    Attributes:
+        channel: to the other workers.
+        exact: sum gradients in the fixed tree.
+        fixed_shapes: all micro-batches have the same shapes.
+        device: where tensors are.
+        couriers: one for each kind of Program.
+        vectors: by span, the packed partial sum of each node, and under None the reduced one;
+            kept because large allocations are handed back to the system and zeroed anew.
+    """
 
     channel: Channel
     exact: bool
     fixed_shapes: bool
     device: torch.device
     couriers: dict[tuple[int, bool], Courier] = field(default_factory=dict)
+    vectors: dict[Span, dict[Node | None, Tensor]] = field(default_factory=dict)
 
     def courier(self, tags: Tags, training: bool) -> Courier:
         """The courier for Programs of this size; it remembers shapes from step to step."""
@@ -143,17 +155,20 @@ class StepMachine(ABC):
     ) -> Steps[None]:
         shapes = {layer: self.templates(layer) for layer in action.layers}
         flat = Flat.of([tensor for layer in action.layers for tensor in shapes[layer]])
-        mine = {
-            node: flat.pack([t for layer in action.layers for t in nodes[layer][node]])
-            for node in nodes[action.layers.first]
-        }
-        out = torch.empty(flat.size, device=self._wires.device)
+        kept = self._wires.vectors.setdefault(action.layers, {})
+        for node in nodes[action.layers.first]:
+            parts = [t for layer in action.layers for t in nodes[layer][node]]
+            kept[node] = flat.pack(parts, kept.get(node))
+        mine = {node: kept[node] for node in nodes[action.layers.first]}
+        if None not in kept:
+            kept[None] = torch.zeros(flat.size, device=self._wires.device)
+        out = kept[None]
         if flat.size == 0:
             pass
         elif self._wires.exact:
             yield from exact_sum(action, mine, flat, out, self._wires.channel, self.tags)
         else:
-            yield from fast_sum(action, mine, out, self._wires.channel)
+            out = yield from fast_sum(action, mine, out, self._wires.channel)
         views = iter(flat.unpack(out))
         for layer in action.layers:
             self.reduced[layer] = [next(views) for _ in shapes[layer]]

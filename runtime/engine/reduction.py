@@ -80,10 +80,13 @@ def exact_sum(
 def fast_sum(
     action: Reduce, mine: Mapping[Node, Tensor], out: Tensor, channel: Channel
 ) -> Steps[Tensor]:
-    """The sum by plain all-reduce: depends on who computed what; written into ``out``."""
-    out.zero_()
-    for vector in mine.values():
-        out.add_(vector)
+    """The sum by plain all-reduce: depends on who computed what; in ``out``, or in ``mine``."""
+    if len(mine) == 1:
+        (out,) = mine.values()
+    else:
+        out.zero_()
+        for vector in mine.values():
+            out.add_(vector)
     workers = tuple(share.worker for share in action.shares)
     if len(workers) > 1:
         yield channel.all_reduce(workers, out)
