@@ -107,13 +107,13 @@ class Cluster:
 
         if workers < 1:
             raise ClusterError(f"a cluster has at least one worker, not {workers}")
-        if ray.is_initialized():
-            raise ClusterError("this process is connected to a Ray cluster already; leave it first")
         if "://" in address:
             raise ClusterError(
                 f"the address {address!r} names a protocol; give host:port of a cluster of which "
                 "this machine is a node, or 'auto'"
             )
+        if ray.is_initialized():
+            raise ClusterError("this process is connected to a Ray cluster already; leave it first")
         with ExitStack() as stack:
             if address == "local":
                 found = _start_own(stack, workers, cpus, interface, paths)
