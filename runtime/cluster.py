@@ -9,6 +9,7 @@ rest.
 from __future__ import annotations
 
 import fcntl
+import importlib
 import logging
 import os
 import secrets
@@ -24,6 +25,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -219,7 +221,7 @@ def _start_own(
     stack.callback(ray.shutdown)
     listen_on = interface_address(interface) if interface else None
     try:
-        with _signal_handlers_kept():
+        with _signal_handlers_kept(), _daemons_apart():
             ray.init(
                 address="local",
                 num_cpus=cpus or min(workers, cores),
@@ -328,6 +330,22 @@ def _one_machine(alone: bool) -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _daemons_apart() -> Iterator[None]:
+    """Gives every daemon that is started a session of its own.
+
+    A signal to our process group (``timeout``, a shell's ``kill %1``, a hang-up) then reaches us
+    alone, and we end the job in order before the daemons go.
+    """
+    services: Any = importlib.import_module("ray._private.services")
+    before = services.ConsolePopen
+    services.ConsolePopen = partial(subprocess.Popen, start_new_session=True)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before
 
 
 @contextmanager
