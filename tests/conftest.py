@@ -20,8 +20,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 settings.register_profile("ithaca", deadline=None)
 settings.load_profile("ithaca")
 
-# Written by pytest, and by parts of torch when they are first used.
-NOT_LEAKS = frozenset({"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"})
+# Written by pytest, and by parts of torch and by Ray when they are first used.
+NOT_LEAKS = frozenset({"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "RAY_CLIENT_MODE"})
 PATIENCE_S = 5.0
 
 
