@@ -13,6 +13,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ithaca.runtime.cluster import SLOT, Cluster, Machine
+from ithaca.runtime.errors import UserError
 from ithaca.runtime.script.agent import Agent
 from ithaca.runtime.script.contract import Place, places
 from ithaca.runtime.script.signals import Signals
@@ -148,7 +149,7 @@ def result(call: Call) -> object:
         raise
     except RayTaskError as error:
         cause = error.cause
-        raise (cause if isinstance(cause, LaunchError) else error) from None
+        raise (cause if isinstance(cause, UserError) else error) from None
 
 
 def choose(machines: Sequence[Machine], spec: LaunchSpec, is_own: bool) -> list[Machine]:

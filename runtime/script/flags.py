@@ -26,9 +26,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default="local",
         help="Ray cluster: local (an own one, default), auto, or host:port of one to attach to",
     )
-    ours.add_argument(
-        "--interface", help="network interface at whose address the ranks meet (MASTER_ADDR)"
-    )
+    ours.add_argument("--interface", help="network interface on which the ranks meet and talk")
     parser.add_argument("training_script", help="the script, module or program")
     parser.add_argument("training_script_args", nargs=argparse.REMAINDER, help="its arguments")
 

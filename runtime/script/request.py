@@ -50,10 +50,10 @@ def spec_from(args: argparse.Namespace, shell: Mapping[str, str], folder: Path) 
             routing=_routing(args),
             log_folder=None if args.log_dir is None else folder / args.log_dir,
             port=_port(args.master_port),
-            interface=args.interface or environment.read(environment.GLOO_INTERFACE, shell),
+            interface=args.interface or _gloo_interface(shell),
             virtual_local_rank=args.virtual_local_rank,
             folder=folder,
-            environment=shell,
+            environment=_on_interface(args.interface, shell),
             prefix=environment.read(environment.LOG_LINE_PREFIX, shell) or "",
         )
     except ValueError as error:
@@ -115,6 +115,19 @@ def _shutdown_timeout(args: argparse.Namespace, shell: Mapping[str, str]) -> flo
     except ValueError:
         name = environment.SHUTDOWN_TIMEOUT.name
         raise LaunchError(f"{name} is a number of seconds, not {text!r}") from None
+
+
+def _gloo_interface(shell: Mapping[str, str]) -> str | None:
+    """The first interface that the shell names for gloo."""
+    names = environment.read(environment.GLOO_INTERFACE, shell)
+    return None if names is None else names.split(",")[0].strip()
+
+
+def _on_interface(name: str | None, shell: Mapping[str, str]) -> Mapping[str, str]:
+    """The shell's variables, with ``--interface`` told to gloo and NCCL where the shell is mute."""
+    if name is None:
+        return shell
+    return {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name, **shell}
 
 
 def _at_least(name: str, value: Number, least: float) -> Number:

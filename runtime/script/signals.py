@@ -11,7 +11,8 @@ from typing import Any
 class Signals:
     """While entered, the given signals are noted in ``received`` instead of ending the process.
 
-    To be entered in the main thread.
+    One that is ignored stays so: under ``nohup`` a hang-up is nobody's wish to stop. To be entered
+    in the main thread.
     """
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
@@ -21,7 +22,8 @@ class Signals:
 
     def __enter__(self) -> Signals:
         for number in self._numbers:
-            self._before[number] = signal.signal(number, self._note)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(

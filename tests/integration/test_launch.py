@@ -348,6 +348,8 @@ def test_a_killed_launcher_leaves_no_process(tmp_path: Path) -> None:
         assert line, "the launcher ended early"
         pids += started([line])
     pids += descendants(process.pid)
+    in_its_group = [pid for pid in pids if os.getpgid(pid) == process.pid]
+    assert not in_its_group, "a signal to the launcher's group would end Ray first"
     process.kill()
     process.communicate(timeout=PATIENCE_S)
     assert len(pids) > 8, "ranks, their children, and Ray's daemons"

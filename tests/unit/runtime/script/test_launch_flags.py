@@ -201,6 +201,13 @@ def test_the_shell_gives_defaults_that_flags_override(
         spec_from(args, {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "soon"}, folder)
 
 
+def test_an_interface_is_told_to_gloo_and_nccl(folder: Path) -> None:
+    made = spec(folder, "--interface=eth1", shell={"NCCL_SOCKET_IFNAME": "ib0"})
+    assert made.interface == "eth1"
+    assert made.environment == {"GLOO_SOCKET_IFNAME": "eth1", "NCCL_SOCKET_IFNAME": "ib0"}
+    assert spec(folder, shell={"GLOO_SOCKET_IFNAME": "a,b"}).interface == "a"
+
+
 def test_words_for_the_number_of_ranks(folder: Path) -> None:
     cores = len(os.sched_getaffinity(0))
     assert spec(folder, "--nproc-per-node=cpu").ranks_per_node == cores
