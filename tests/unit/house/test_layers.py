@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "ithaca.planner": "numpy scipy",
     # Alone with torch: anybody's training loop can use it.
     "ithaca.swap": "numpy scipy torch",
-    "ithaca.recovery": "numpy scipy torch ithaca.planner",
+    # No torch either: a decision can be replayed on paper.
+    "ithaca.recovery": "numpy scipy ithaca.planner",
     # Plug-ins know the interface, never the inside.
     "ithaca.workloads": "numpy torch pydantic ithaca.runtime.workload",
     "ithaca.tuners": "numpy scipy pydantic ithaca.planner",

@@ -1,0 +1,1 @@
+"""One answer to a failure per file, each behind ``ithaca.recovery.strategy.Strategy``."""
