@@ -183,6 +183,100 @@ class WorkerFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailureNoticed(Event):
+    """A failure that the run is about to answer: its class, the culprit and what showed it.
+
+    ``generation`` is the one that it broke; ``failure`` the class, such as ``crash`` or ``hang``;
+    ``worker`` and ``rank`` are None when no single worker is to blame (a node, the controller).
+    ``evidence`` is one line; ``traceback`` the real one of the first cause, or the stacks of all
+    workers after a hang, or empty.
+    """
+
+    kind: ClassVar[str] = "failure_noticed"
+    generation: int
+    failure: str
+    worker: int | None
+    node: str
+    rank: int | None
+    step: int
+    action: str
+    evidence: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided(Event):
+    """What answers a failure, a notice or a joined worker; ``generation`` is the new one.
+
+    ``candidates`` are all that were compared, each with ``strategy``, ``step_s``,
+    ``transition_s``, ``peak_bytes``, ``score``, ``feasible`` and ``reason``; ``plan`` is None if
+    the run cannot go on.
+    """
+
+    kind: ClassVar[str] = "decided"
+    generation: int
+    strategy: str
+    plan: str | None
+    reason: str
+    candidates: list[dict[str, Any]]
+    predicted_step_s: float | None
+    predicted_transition_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered(Event):
+    """A recovery is over: the first step of ``generation`` was committed, or its plan entered.
+
+    ``phases`` are seconds in the order ``detect``, ``wake``, ``decide``, ``move``, ``rebuild``,
+    ``redo``, ``first_step``. ``redone`` names every forward or backward that was done a second
+    time: ``first``, ``last`` (layers), ``micro_batch`` and ``op``; ``redone_micro_batches`` counts
+    the micro-batches in it. ``pause_s`` is the faulted step's time less the predicted step and
+    less the redone work.
+    """
+
+    kind: ClassVar[str] = "recovered"
+    generation: int
+    strategy: str
+    phases: dict[str, float]
+    redone: list[dict[str, Any]]
+    redone_micro_batches: int
+    lost_samples: int
+    pause_s: float
+    predicted_step_s: float | None
+    predicted_transition_s: float | None
+    measured_step_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLeft(Event):
+    """A worker takes part no longer: it is fenced, whether or not its process still runs."""
+
+    kind: ClassVar[str] = "worker_left"
+    worker: int
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultInjected(Event):
+    """A drill did something on purpose, at ``action`` of ``step``."""
+
+    kind: ClassVar[str] = "fault_injected"
+    fault: str
+    worker: int | None
+    step: int
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerRestarted(Event):
+    """The controller's process was replaced; ``incarnation`` counts from 0."""
+
+    kind: ClassVar[str] = "controller_restarted"
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Showcase(Event):
     """A text made with the trained model, such as a generated sample."""
 
@@ -216,6 +310,12 @@ _KINDS: dict[str, type[Event]] = {
         CheckpointWritten,
         Warned,
         WorkerFailed,
+        FailureNoticed,
+        Decided,
+        Recovered,
+        WorkerLeft,
+        FaultInjected,
+        ControllerRestarted,
         Showcase,
         RunEnded,
     )

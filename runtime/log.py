@@ -20,8 +20,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from ithaca.runtime.events import (
     CheckpointWritten,
+    Decided,
     Event,
+    FailureNoticed,
     PlanChosen,
+    Recovered,
     RunEnded,
     RunStarted,
     StepDone,
@@ -35,7 +38,15 @@ from ithaca.runtime.events import (
 Listener = Callable[[Event], None]
 """Called with every event, in order, from the driver's thread."""
 
-_DURABLE = (RunStarted, CheckpointWritten, WorkerFailed, RunEnded)
+_DURABLE = (
+    RunStarted,
+    CheckpointWritten,
+    FailureNoticed,
+    Decided,
+    Recovered,
+    WorkerFailed,
+    RunEnded,
+)
 _BLOCK = 1 << 16
 
 
@@ -207,6 +218,9 @@ def _times(event: Event) -> Iterator[float]:
     match event:
         case StepDone() | Validated() | CheckpointWritten():
             yield event.seconds
+        case Recovered():
+            yield event.pause_s
+            yield from event.phases.values()
         case Timeline():
             yield event.began_s
             yield from (at for _, start, end in event.rows for at in (start, end))

@@ -21,8 +21,13 @@ from rich.text import Text
 
 from ithaca.runtime.events import (
     CheckpointWritten,
+    ControllerRestarted,
+    Decided,
     Event,
+    FailureNoticed,
+    FaultInjected,
     PlanChosen,
+    Recovered,
     RunEnded,
     RunStarted,
     Showcase,
@@ -31,6 +36,7 @@ from ithaca.runtime.events import (
     Warned,
     WorkerFailed,
     WorkerJoined,
+    WorkerLeft,
 )
 from ithaca.runtime.report.wording import (
     clock,
@@ -74,6 +80,8 @@ class Progress(ABC):
                 self._valid = event
             case WorkerJoined():
                 self._nodes[event.worker] = event.node
+            case WorkerLeft():
+                self._nodes.pop(event.worker, None)
             case WorkerFailed() if self._failure is None:
                 self._failure = event
         self._show(event)
@@ -130,6 +138,15 @@ class Progress(ABC):
             case WorkerFailed():
                 where = f"worker {event.worker} failed in step {event.step}, {event.action}"
                 return [(f"{where}: {event.cause}", "red")]
+            case (
+                FailureNoticed()
+                | Decided()
+                | Recovered()
+                | WorkerLeft()
+                | FaultInjected()
+                | ControllerRestarted()
+            ):
+                return [_recovery(event)]
             case Showcase():
                 body = [(f"  {line}", "") for line in event.text.splitlines()]
                 return [("the trained model writes:", "bold"), *body]
@@ -293,6 +310,33 @@ def _head(run: RunStarted) -> list[str]:
         facts.append(f"resumed after {plural(run.resumed_from, 'step')}")
     identity = ", ".join(f"{key} {value}" for key, value in run.identity.items())
     return [f"{run.name}: {', '.join(facts)}", *([f"  {identity}"] if identity else [])]
+
+
+Recovery = FailureNoticed | Decided | Recovered | WorkerLeft | FaultInjected | ControllerRestarted
+
+
+def _recovery(event: Recovery) -> tuple[str, str]:
+    """One line, with its style, for a moment of a recovery."""
+    match event:
+        case FailureNoticed():
+            who = (
+                f"worker {event.worker} on {event.node}" if event.worker is not None else "the run"
+            )
+            where = f"step {event.step}" + (f", {event.action}" if event.action else "")
+            return f"{event.failure}: {who}, {where}: {event.evidence}", "red"
+        case Decided():
+            return f"generation {event.generation} by {event.strategy}: {event.reason}", "yellow"
+        case Recovered():
+            took = duration(sum(event.phases.values()))
+            redone = plural(event.redone_micro_batches, "micro-batch")
+            return f"recovered by {event.strategy} in {took}; {redone} done again", "green"
+        case WorkerLeft():
+            return f"worker {event.worker} on {event.node} left: {event.reason}", "yellow"
+        case FaultInjected():
+            whom = f" on worker {event.worker}" if event.worker is not None else ""
+            return f"drill: {event.fault}{whom} in step {event.step}, {event.action}", "magenta"
+        case ControllerRestarted():
+            return f"the controller was restarted ({event.incarnation}); training went on", "yellow"
 
 
 class _Audience(io.TextIOBase):

@@ -37,6 +37,10 @@ _VALUES: dict[Any, st.SearchStrategy[Any]] = {
     str | None: st.none() | st.text(),
     dict[str, Any]: st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=3),
     dict[str, str]: st.dictionaries(st.text(), st.text(), max_size=3),
+    dict[str, float]: st.dictionaries(st.text(), _FLOATS, max_size=3),
+    list[dict[str, Any]]: st.lists(
+        st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=3), max_size=2
+    ),
     dict[str, int]: st.dictionaries(st.text(), st.integers(), max_size=3),
     dict[str, dict[str, float]]: st.dictionaries(
         st.text(), st.dictionaries(st.text(), _FLOATS, max_size=2), max_size=2
