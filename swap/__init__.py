@@ -1,0 +1,1 @@
+"""Training under a byte budget: every saved tensor is kept, swapped or recomputed; torch alone."""
