@@ -1,0 +1,176 @@
+"""The one interface of all answers to a failure: a situation goes in, candidates come out.
+
+A situation is everything a decision may look at; a candidate is a plan that could be next, with
+the moves of state that reach it and what is predicted for it. Both are plain data: a decision can
+be repeated on paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import Protocol
+
+from ithaca.planner.plan import Plan
+from ithaca.planner.profile import Profile
+
+
+class StrategyName(Enum):
+    """The answers; the value is the word in events and drills."""
+
+    REROUTE = "reroute"
+    RESHAPE = "reshape"
+    SHADOW = "shadow"
+    BAMBOO = "bamboo"
+    ROLLBACK = "rollback"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is known when a decision is due.
+
+    Attributes:
+        plan: under which the failure came.
+        lost: workers of the plan that are gone (or given up).
+        holdings: worker to the layers whose newest committed state it holds. For survivors and
+            spares; a spare without state may be left out.
+        spares: workers outside the plan that could join, with or without state.
+        leaving: workers of the plan that are still there but will be taken away (notices).
+        profile: costs of layers and links.
+        memory_limit_bytes: per worker; None for no limit.
+        exact: sums in the fixed tree, or plain all-reduce.
+        ties: pairs of layers that share a weight.
+        step: that is under way; steps below it are committed.
+        mid_step: whether work of that step has been done that is worth keeping.
+        checkpoint_step: steps that the newest checkpoint holds; None if there is none.
+        restore_s: seconds to load a checkpoint and start from it.
+        regroup_s: seconds from here to the first action of the new generation, without moves.
+        nodes: worker to the name of its machine.
+    """
+
+    plan: Plan
+    lost: frozenset[int]
+    holdings: Mapping[int, frozenset[int]]
+    profile: Profile
+    spares: tuple[int, ...] = ()
+    leaving: frozenset[int] = frozenset()
+    memory_limit_bytes: int | None = None
+    exact: bool = True
+    ties: tuple[tuple[int, int], ...] = ()
+    step: int = 0
+    mid_step: bool = False
+    checkpoint_step: int | None = None
+    restore_s: float = 0.0
+    regroup_s: float = 0.05
+    nodes: Mapping[int, str] = field(default_factory=dict)
+
+    @cached_property
+    def survivors(self) -> tuple[int, ...]:
+        """Workers of the plan that are left, ascending."""
+        return tuple(worker for worker in self.plan.workers if worker not in self.lost)
+
+    @cached_property
+    def available(self) -> tuple[int, ...]:
+        """Who may be in a new plan: survivors that stay, and spares; ascending."""
+        staying = {worker for worker in self.survivors if worker not in self.leaving}
+        return tuple(sorted(staying | set(self.spares)))
+
+    def held(self, worker: int) -> frozenset[int]:
+        """Layers whose newest state ``worker`` has."""
+        return self.holdings.get(worker, frozenset())
+
+    @cached_property
+    def orphans(self) -> tuple[int, ...]:
+        """Layers that nobody holds any more, ascending."""
+        there = {layer for worker in self.sources for layer in self.held(worker)}
+        return tuple(layer for layer in range(self.plan.num_layers) if layer not in there)
+
+    @cached_property
+    def sources(self) -> tuple[int, ...]:
+        """Whoever can give state away: survivors, those that leave too, and spares."""
+        return tuple(sorted({*self.survivors, *self.spares}))
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """``source`` sends the state of ``layer``, ``size`` bytes, to ``target``.
+
+    Written ``move 3 w1 > w4 1024``.
+    """
+
+    layer: int
+    source: int
+    target: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"move {self.layer} w{self.source} > w{self.target} {self.size}"
+
+    @classmethod
+    def parse(cls, text: str) -> Move:
+        """The move that ``str`` wrote; ``ValueError`` if the text is none."""
+        match text.split():
+            case ["move", layer, source, ">", target, size] if source[:1] == target[:1] == "w":
+                return cls(int(layer), int(source[1:]), int(target[1:]), int(size))
+        raise ValueError(f"a move is written 'move LAYER wA > wB BYTES', not {text!r}")
+
+
+Rounds = tuple[tuple[Move, ...], ...]
+"""Moves in rounds: within one nobody sends to two or receives from two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plan that could be next.
+
+    Attributes:
+        strategy: whose idea it is.
+        plan: that would be next; None if there is none (refuse).
+        moves: of state that reach it, in rounds.
+        step_s: predicted seconds of a step under it.
+        transition_s: predicted seconds of training lost on the way there.
+        peak_bytes: the most memory any worker needs under it.
+        feasible: whether it can be done at all; memory is a part of that.
+        reason: why not, or what is special about it.
+        single_holders: layers that only one worker would hold.
+        rollback_step: steps that training goes back to; None if nothing is rolled back.
+    """
+
+    strategy: StrategyName
+    plan: Plan | None
+    moves: Rounds = ()
+    step_s: float = 0.0
+    transition_s: float = 0.0
+    peak_bytes: int = 0
+    feasible: bool = True
+    reason: str = ""
+    single_holders: tuple[int, ...] = ()
+    rollback_step: int | None = None
+
+    @property
+    def moved_bytes(self) -> int:
+        """State that has to be moved, in bytes."""
+        return sum(move.size for round_ in self.moves for move in round_)
+
+
+class Strategy(Protocol):
+    """One kind of answer."""
+
+    @property
+    def name(self) -> StrategyName:
+        """What its candidates are called."""
+
+    def propose(self, situation: Situation) -> Iterator[Candidate]:
+        """The candidates for ``situation``, infeasible ones with the reason; maybe none.
+
+        The plans have the generation after that of ``situation.plan``; the caller may give them
+        another one.
+        """
+
+
+def single_holders(plan: Plan) -> tuple[int, ...]:
+    """Layers that only one worker of ``plan`` holds, ascending."""
+    return tuple(layer for layer in range(plan.num_layers) if len(plan.holders(layer)) == 1)
