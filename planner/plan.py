@@ -58,8 +58,8 @@ class Pipeline:
 class Route:
     """Micro-batch ``micro_batch`` is computed by ``worker`` on ``layers``, not by its default.
 
-    ``layers`` must be those of one stage of the micro-batch's own pipeline, and ``worker`` must
-    hold them. Written ``route mN first:last@wK``.
+    ``layers`` must be those of one stage of the micro-batch's own pipeline or a part of them, and
+    ``worker`` must hold them. Written ``route mN first:last@wK``.
     """
 
     micro_batch: int
@@ -77,15 +77,20 @@ class Plan:
     A worker may own stages in one pipeline only. Micro-batches 0..M-1 are the logical ids of one
     step; each belongs to exactly one pipeline. A pipeline may have no micro-batch.
 
+    A *shadow* is a worker that holds further layers and steps them with the reduced gradients, but
+    computes nothing on them: a second holder. It may have a stage beside it, or none. Written
+    ``shadow first:last@wN``.
+
     Raises:
         ValueError: the pipelines do not hold the same layers, a worker or a micro-batch appears
-            twice, ids are missing, or a route does not fit.
+            twice, ids are missing, or a route or a shadow does not fit.
     """
 
     pipelines: tuple[Pipeline, ...]
     schedule: Schedule = Schedule.ONE_F_ONE_B
     generation: int = 0
     routes: tuple[Route, ...] = ()
+    shadows: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -103,7 +108,7 @@ class Plan:
     @property
     def workers(self) -> tuple[int, ...]:
         """Ids of all workers, ascending; the position is the rank in this generation."""
-        return tuple(sorted(stage.worker for stage in self.stages()))
+        return tuple(sorted({stage.worker for stage in (*self.stages(), *self.shadows)}))
 
     def stages(self) -> Iterator[Stage]:
         """Every stage, pipeline by pipeline."""
@@ -111,15 +116,21 @@ class Plan:
             yield from pipeline.stages
 
     def layers_of(self, worker: int) -> Span:
-        """The layers that ``worker`` holds; ``KeyError`` if it is not in the plan."""
+        """The layers of the stage of ``worker``; ``KeyError`` if it has none."""
         for stage in self.stages():
             if stage.worker == worker:
                 return stage.layers
-        raise KeyError(f"worker {worker} is not in this plan; it has {self.workers}")
+        raise KeyError(f"worker {worker} has no stage in this plan of {self.workers}")
+
+    def held(self, worker: int) -> tuple[int, ...]:
+        """All layers that ``worker`` holds, as stage or as shadow, ascending."""
+        spans = [s.layers for s in (*self.stages(), *self.shadows) if s.worker == worker]
+        return tuple(sorted(layer for span in spans for layer in span))
 
     def holders(self, layer: int) -> tuple[int, ...]:
-        """Workers that hold ``layer``, ascending."""
-        return tuple(sorted(s.worker for s in self.stages() if layer in s.layers))
+        """Workers that hold ``layer``, as stage or as shadow, ascending."""
+        held = (*self.stages(), *self.shadows)
+        return tuple(sorted(s.worker for s in held if layer in s.layers))
 
     def worker_of(self, layer: int, micro_batch: int) -> int:
         """Who computes ``micro_batch`` on ``layer``, routes included."""
@@ -133,7 +144,8 @@ class Plan:
 
     def __str__(self) -> str:
         head = f"plan generation={self.generation} schedule={self.schedule.value}"
-        return "\n".join([head, *map(str, self.pipelines), *map(str, self.routes)]) + "\n"
+        shadows = [f"shadow {shadow}" for shadow in self.shadows]
+        return "\n".join([head, *map(str, self.pipelines), *map(str, self.routes), *shadows]) + "\n"
 
     @classmethod
     def parse(cls, text: str) -> Plan:
@@ -141,6 +153,7 @@ class Plan:
         head: dict[str, str] = {}
         pipelines: list[Pipeline] = []
         routes: list[Route] = []
+        shadows: list[Stage] = []
         for number, line in enumerate(text.splitlines(), 1):
             words = line.split()
             try:
@@ -155,14 +168,17 @@ class Plan:
                     case ["route", micro_batch, stage] if micro_batch.startswith("m"):
                         at = Stage.parse(stage)
                         routes.append(Route(int(micro_batch[1:]), at.layers, at.worker))
+                    case ["shadow", stage]:
+                        shadows.append(Stage.parse(stage))
                     case _:
-                        raise ValueError("expected 'plan', 'pipeline' or 'route'")
+                        raise ValueError("expected 'plan', 'pipeline', 'route' or 'shadow'")
             except ValueError as error:
                 raise ValueError(f"line {number} of the plan, {line!r}: {error}") from error
         if set(head) != {"generation", "schedule"}:
             raise ValueError("a plan starts with: plan generation=N schedule=NAME")
         schedule = Schedule(head["schedule"])
-        return cls(tuple(pipelines), schedule, int(head["generation"]), tuple(routes))
+        generation = int(head["generation"])
+        return cls(tuple(pipelines), schedule, generation, tuple(routes), tuple(shadows))
 
 
 def _check(plan: Plan) -> None:
@@ -173,20 +189,41 @@ def _check(plan: Plan) -> None:
         held = [layer for stage in pipeline.stages for layer in stage.layers]
         if held != list(range(num_layers)):
             raise ValueError(f"{pipeline} must hold layers 0 to {num_layers - 1} once, in order")
-    if len(set(plan.workers)) != len(plan.workers):
-        raise ValueError(f"a worker holds one stage of one pipeline; got workers {plan.workers}")
+    staged = [stage.worker for stage in plan.stages()]
+    if len(set(staged)) != len(staged):
+        raise ValueError(f"a worker holds one stage of one pipeline; got workers {sorted(staged)}")
     ids = sorted(mb for pipeline in plan.pipelines for mb in pipeline.micro_batches)
     if not ids or ids != list(range(len(ids))):
         raise ValueError(f"micro-batches must be 0 to M-1, each in one pipeline; got {ids}")
+    _check_shadows(plan)
+    _check_routes(plan)
+
+
+def _check_shadows(plan: Plan) -> None:
+    for worker in {shadow.worker for shadow in plan.shadows}:
+        held = plan.held(worker)
+        if len(set(held)) != len(held) or held[-1] >= plan.num_layers:
+            raise ValueError(
+                f"a shadow holds layers of 0 to {plan.num_layers - 1} that its worker does not "
+                f"hold already; worker {worker} would hold {held}"
+            )
+
+
+def _check_routes(plan: Plan) -> None:
+    workers, taken = set(plan.workers), set[tuple[int, int]]()
+    homes = {mb: pipeline for pipeline in plan.pipelines for mb in pipeline.micro_batches}
+    held = {worker: set(plan.held(worker)) for worker in {route.worker for route in plan.routes}}
     for route in plan.routes:
-        home = next((p for p in plan.pipelines if route.micro_batch in p.micro_batches), None)
-        if home is None or route.layers not in [stage.layers for stage in home.stages]:
+        home = homes.get(route.micro_batch)
+        spans = [stage.layers for stage in home.stages] if home else []
+        if not any(s.first <= route.layers.first and route.layers.last <= s.last for s in spans):
             raise ValueError(f"{route} does not name a stage of its micro-batch's pipeline")
-        if route.worker not in plan.workers:
+        if route.worker not in workers:
             raise ValueError(f"{route} names a worker outside the plan {plan.workers}")
-        held_by = plan.layers_of(route.worker)
-        if held_by.first > route.layers.first or held_by.last < route.layers.last:
-            raise ValueError(f"{route}: worker {route.worker} holds {held_by} only")
-    keys = [(route.micro_batch, route.layers) for route in plan.routes]
-    if len(set(keys)) != len(keys):
-        raise ValueError("a micro-batch has two routes for the same stage")
+        if not held[route.worker].issuperset(route.layers):
+            ids = format_ids(held[route.worker])
+            raise ValueError(f"{route}: worker {route.worker} holds layers {ids} only")
+        cells = {(route.micro_batch, layer) for layer in route.layers}
+        if cells & taken:
+            raise ValueError("a micro-batch has two routes for the same layer")
+        taken |= cells

@@ -62,8 +62,9 @@ def programs(
         tie = Tie(lower, upper, plan.holders(lower), plan.holders(upper))
         for worker in tie.workers:
             table.actions[worker].append(tie)
-    for stage in plan.stages():
-        table.actions[stage.worker] += [Commit(), Step(stage.layers)]
+    for worker, actions in table.actions.items():
+        actions.append(Commit())
+        actions += [Step(s.layers) for s in (*plan.stages(), *plan.shadows) if s.worker == worker]
     return _programs(plan, plan.num_micro_batches, table.actions)
 
 
@@ -105,17 +106,19 @@ def _programs(
 def _reductions(plan: Plan, parts: Sequence[Part], finish: dict[int, int]) -> list[Reduce]:
     """One REDUCE per span between neighbouring stage borders, in the order they become ready.
 
-    Between two borders nothing changes: neither who holds the layers nor, as routes name whole
-    stages, who computed what on them. On ties later layers go first: their backward ends first.
+    Between two borders nothing changes: neither who holds the layers nor who computed what on
+    them. On ties later layers go first: their backward ends first.
     """
-    borders = sorted({0, *(stage.layers.last for stage in plan.stages())})
+    held = (*plan.stages(), *plan.shadows)
+    spans = [piece.layers for piece in (*held, *plan.routes)]
+    borders = sorted({border for span in spans for border in (span.first, span.last)})
     brought: dict[int, dict[int, list[int]]] = {first: {} for first in borders[:-1]}
     position = {border: index for index, border in enumerate(borders)}
 
     def pieces(layers: Span) -> list[int]:
         return borders[position[layers.first] : position[layers.last]]
 
-    for stage in plan.stages():
+    for stage in held:
         for first in pieces(stage.layers):
             brought[first].setdefault(stage.worker, [])
     for part in parts:

@@ -21,9 +21,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from ithaca.planner.plan import Pipeline, Plan, Schedule
+from ithaca.planner.plan import Pipeline, Plan, Route, Schedule, Stage
 from ithaca.planner.program import Action, Cargo, Compute, Op, Transfer
 from ithaca.planner.span import Span
+
+Routes = dict[int, list[Route]]
+"""Detours by micro-batch."""
 
 
 @dataclass(slots=True, eq=False)
@@ -201,34 +204,51 @@ class Timetable:
         self._touched[part.worker] = None
 
 
-def parts_of(
-    pipelines: Sequence[Pipeline], routes: dict[tuple[int, Span], int], split: Sequence[bool]
-) -> list[Part]:
-    """Every stage of every micro-batch, chained; ``split`` says per layer if its B can split."""
+def parts_of(pipelines: Sequence[Pipeline], routes: Routes, split: Sequence[bool]) -> list[Part]:
+    """Every stage of every micro-batch, chained; ``split`` says per layer if its B can split.
+
+    A stage with routes for a part of its layers is cut where they begin and end.
+    """
     parts = []
     for pipeline in pipelines:
-        splits = [all(split[layer] for layer in stage.layers) for stage in pipeline.stages]
         for turn, micro_batch in enumerate(pipeline.micro_batches):
             below: Part | None = None
             for depth, stage in enumerate(pipeline.stages):
-                worker = routes.get((micro_batch, stage.layers), stage.worker)
-                part = Part(
-                    micro_batch,
-                    stage.layers,
-                    worker,
-                    turn,
-                    depth,
-                    len(pipeline.stages),
-                    splits[depth],
-                    below=below,
-                )
-                if below:
-                    below.above = part
-                parts.append(part)
-                below = part
+                for layers, worker in pieces_of(stage, routes.get(micro_batch, ())):
+                    part = Part(
+                        micro_batch,
+                        layers,
+                        worker,
+                        turn,
+                        depth,
+                        len(pipeline.stages),
+                        all(split[layer] for layer in layers),
+                        below=below,
+                    )
+                    if below:
+                        below.above = part
+                    parts.append(part)
+                    below = part
     return parts
 
 
-def routes_of(plan: Plan) -> dict[tuple[int, Span], int]:
-    """The plan's detours: (micro-batch, layers of the stage) to the worker that computes it."""
-    return {(route.micro_batch, route.layers): route.worker for route in plan.routes}
+def pieces_of(stage: Stage, routes: Iterable[Route]) -> list[tuple[Span, int]]:
+    """The layers of ``stage`` with who computes them, for the micro-batch of ``routes``."""
+    found, first = [], stage.layers.first
+    for route in sorted(routes, key=lambda route: route.layers):
+        if route.layers.first in stage.layers:
+            if first < route.layers.first:
+                found.append((Span(first, route.layers.first), stage.worker))
+            found.append((route.layers, route.worker))
+            first = route.layers.last
+    if first < stage.layers.last:
+        found.append((Span(first, stage.layers.last), stage.worker))
+    return found
+
+
+def routes_of(plan: Plan) -> Routes:
+    """The plan's detours by micro-batch."""
+    found: Routes = {}
+    for route in plan.routes:
+        found.setdefault(route.micro_batch, []).append(route)
+    return found

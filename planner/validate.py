@@ -13,6 +13,7 @@ from ithaca.planner.dataflow import Facts, ProgramError, refuse, walk
 from ithaca.planner.plan import Plan
 from ithaca.planner.program import Action, Compute, Program, Reduce, Tie
 from ithaca.planner.rendezvous import check_progress
+from ithaca.planner.span import format_ids
 
 __all__ = ["ProgramError", "validate"]
 
@@ -149,10 +150,12 @@ def _check_plan(
     programs: Mapping[int, Program], facts: Mapping[int, Facts], plan: Plan, forward_only: bool
 ) -> None:
     for worker, fact in facts.items():
-        program, held = programs[worker], plan.layers_of(worker)
+        program, held = programs[worker], plan.held(worker)
         for index, action in enumerate(program.actions):
             if isinstance(action, Compute) and not set(action.layers) <= set(held):
-                raise refuse(program, index, f"worker {worker} holds {held} only")
+                raise refuse(
+                    program, index, f"worker {worker} holds layers {format_ids(held)} only"
+                )
         if forward_only:
             continue
         if program.num_micro_batches != plan.num_micro_batches:

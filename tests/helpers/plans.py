@@ -46,16 +46,23 @@ def random_plan(
         rng.choice(list(Schedule)),
         generation=rng.randint(0, 5),
         routes=_routes(rng, pipelines),
+        shadows=_shadows(rng, pipelines),
     )
 
 
 def random_case(rng: Random) -> Case:
     """A random plan with ties and layers that may not split."""
     plan = random_plan(rng)
-    pairs = [(a, b) for b in range(plan.num_layers) for a in range(b)]
-    ties = tuple(rng.sample(pairs, min(len(pairs), rng.choice([0, 0, 1, 2]))))
+    ties = random_ties(rng, plan.num_layers, rng.choice([0, 0, 1, 2]))
     odds = rng.choice([0.0, 0.2, 1.0])
     return Case(plan, ties, tuple(rng.random() >= odds for _ in range(plan.num_layers)))
+
+
+def random_ties(rng: Random, num_layers: int, most: int) -> tuple[tuple[int, int], ...]:
+    """At most ``most`` pairs of layers, none in two: a weight can be tied to one other only."""
+    layers = rng.sample(range(num_layers), min(2 * most, num_layers // 2 * 2))
+    pairs = zip(layers[::2], layers[1::2], strict=True)
+    return tuple((min(pair), max(pair)) for pair in pairs)
 
 
 def plans() -> st.SearchStrategy[Plan]:
@@ -80,8 +87,23 @@ def _deal(rng: Random, count: int, num_pipelines: int) -> list[tuple[int, ...]]:
     return [tuple(home) for home in homes]
 
 
+def _shadows(rng: Random, pipelines: list[Pipeline]) -> tuple[Stage, ...]:
+    """Second holders: workers of the plan or others, with layers that they do not have yet."""
+    if rng.random() < 0.7:
+        return ()
+    stages = [stage for pipeline in pipelines for stage in pipeline.stages]
+    newcomer = max(stage.worker for stage in stages) + 1
+    shadows = []
+    for worker in rng.sample([*(stage.worker for stage in stages), newcomer], min(2, len(stages))):
+        held = {layer for s in stages if s.worker == worker for layer in s.layers}
+        source = rng.choice(stages).layers
+        if not held.intersection(source):
+            shadows.append(Stage(source, worker))
+    return tuple(shadows)
+
+
 def _routes(rng: Random, pipelines: list[Pipeline]) -> tuple[Route, ...]:
-    """Detours of single stages to any other worker whose layers include the stage's."""
+    """Detours of stages or of their first layers to another worker who holds these."""
     if rng.random() < 0.5:
         return ()
     stages = [stage for pipeline in pipelines for stage in pipeline.stages]
@@ -98,6 +120,8 @@ def _routes(rng: Random, pipelines: list[Pipeline]) -> tuple[Route, ...]:
             ]
             for micro_batch in pipeline.micro_batches:
                 if able and rng.random() < share:
-                    routes.append(Route(micro_batch, stage.layers, rng.choice(able)))
+                    last = rng.choice([stage.layers.last, rng.choice([*stage.layers]) + 1])
+                    layers = Span(stage.layers.first, last)
+                    routes.append(Route(micro_batch, layers, rng.choice(able)))
     rng.shuffle(routes)
     return tuple(routes)

@@ -28,8 +28,9 @@ def test_text_round_trips(plan: Plan) -> None:
 def test_lookups_agree(plan: Plan) -> None:
     for layer in range(plan.num_layers):
         holders = plan.holders(layer)
-        assert all(layer in plan.layers_of(worker) for worker in holders)
-        assert len(holders) == len(plan.pipelines)
+        shadows = {shadow.worker for shadow in plan.shadows if layer in shadow.layers}
+        assert all(layer in plan.held(worker) for worker in holders)
+        assert len(holders) == len(plan.pipelines) + len(shadows)
         for micro_batch in range(plan.num_micro_batches):
             assert plan.worker_of(layer, micro_batch) in holders
 
@@ -91,10 +92,10 @@ ONE = Pipeline(_stages((0, 2, 0), (2, 4, 1)), (0, 1))
         ((Pipeline(ONE.stages, ()),), (), "micro-batches must be"),
         ((Pipeline(ONE.stages, (0, 2)),), (), "micro-batches must be"),
         ((Pipeline(ONE.stages, (0, 0)),), (), "micro-batches must be"),
-        ((ONE,), (Route(0, Span(0, 1), 0),), "does not name a stage"),
+        ((ONE,), (Route(0, Span(1, 3), 0),), "does not name a stage"),
         ((ONE,), (Route(5, Span(0, 2), 0),), "does not name a stage"),
         ((ONE,), (Route(0, Span(0, 2), 7),), "outside the plan"),
-        ((ONE,), (Route(0, Span(0, 2), 1),), "holds 2:4 only"),
+        ((ONE,), (Route(0, Span(0, 2), 1),), "holds layers 2-3 only"),
         ((ONE,), (Route(0, Span(0, 2), 0), Route(0, Span(0, 2), 0)), "two routes"),
     ],
 )
@@ -103,6 +104,29 @@ def test_inconsistent_plans_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Plan(pipelines, routes=routes)
+
+
+@pytest.mark.parametrize(
+    ("shadows", "message"),
+    [
+        (_stages((1, 3, 0)), "does not hold already"),
+        (_stages((0, 3, 5), (2, 4, 5)), "does not hold already"),
+        (_stages((2, 5, 0)), "layers of 0 to 3"),
+    ],
+)
+def test_impossible_shadows_are_refused(shadows: tuple[Stage, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Plan((ONE,), shadows=shadows)
+
+
+def test_shadows_hold_but_have_no_stage() -> None:
+    plan = Plan((ONE,), shadows=_stages((2, 4, 0), (0, 1, 7)))
+    assert plan.workers == (0, 1, 7)
+    assert [plan.holders(layer) for layer in range(4)] == [(0, 7), (0,), (0, 1), (0, 1)]
+    assert plan.held(0) == (0, 1, 2, 3)
+    assert Plan.parse(str(plan)) == plan
+    with pytest.raises(KeyError, match="worker 7 has no stage"):
+        plan.layers_of(7)
 
 
 def test_unknown_worker_and_micro_batch() -> None:

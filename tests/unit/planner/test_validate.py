@@ -322,7 +322,7 @@ def test_plan_and_ties_are_compared() -> None:
     with pytest.raises(ProgramError, match="in the plan worker 2 computes layer 0"):
         validate(found, plan=other)
     wider = Plan.parse(str(PLAN).replace("0:1@w0 1:2@w1", "0:1@w1 1:2@w0"))
-    with pytest.raises(ProgramError, match="worker 0 holds 1:2 only"):
+    with pytest.raises(ProgramError, match="worker 0 holds layers 1 only"):
         validate(found, plan=wider)
     with pytest.raises(ProgramError, match="generation"):
         validate(found, plan=replace(PLAN, generation=1))

@@ -18,7 +18,7 @@ from ithaca.runtime.engine import interpreter, reduction
 from ithaca.runtime.engine.partials import Partials
 from ithaca.runtime.engine.tags import Tags
 from tests.helpers.mutants import MUTATIONS, Mutation, mutant, swap
-from tests.helpers.plans import Case, cases, random_case, random_plan
+from tests.helpers.plans import Case, cases, random_case, random_plan, random_ties
 from tests.helpers.toy_machine import faults, run
 
 PARTS, SMALL, LARGE = 16, 625, 5
@@ -35,8 +35,7 @@ def _without_autograd() -> Iterator[None]:
 def small_case(rng: Random) -> Case:
     """A plan of few layers and micro-batches, so that thousands run in seconds."""
     plan = random_plan(rng, max_layers=rng.choice([3, 3, 4]), max_pipelines=3, max_micro_batches=4)
-    pairs = [(a, b) for b in range(plan.num_layers) for a in range(b)]
-    ties = tuple(rng.sample(pairs, min(len(pairs), rng.choice([0, 0, 0, 1, 2]))))
+    ties = random_ties(rng, plan.num_layers, rng.choice([0, 0, 0, 1, 2]))
     return Case(plan, ties, tuple(rng.random() < 0.8 for _ in range(plan.num_layers)))
 
 
@@ -47,7 +46,7 @@ def schedule(case: Case) -> dict[int, Program]:
 
 def outcome(case: Case, found: Mapping[int, Program], rng: Random) -> list[str]:
     """What goes wrong when ``found`` runs, with delays and costs drawn from ``rng``."""
-    held = {worker: list(case.plan.layers_of(worker)) for worker in case.plan.workers}
+    held = {worker: list(case.plan.held(worker)) for worker in case.plan.workers}
     machines, tallies = run(found, held, lambda _: rng.random(), lambda *_: rng.random())
     return faults(found, machines, tallies, held, case.ties)
 
