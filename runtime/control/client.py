@@ -16,6 +16,7 @@ from ithaca.runtime.control import control_pb2 as pb
 from ithaca.runtime.control import control_pb2_grpc, gate, wire
 from ithaca.runtime.control.credentials import Credentials
 from ithaca.runtime.control.feed import FeedSlice
+from ithaca.runtime.control.roll import Attend, Order
 from ithaca.runtime.control.surface import Beat, BeatReply, Fenced, RunStatus
 from ithaca.runtime.control.trouble import ControlError, Trouble
 
@@ -79,12 +80,19 @@ class ControlClient:
         """What the run is doing now."""
         return self._ask(self._stub.Status, pb.StatusRequest(), wire.status_from_message)
 
-    def drain(self) -> bool:
+    def drain(self, worker: int | None = None) -> bool:
         """Asks the run to finish its step, write a checkpoint and stop.
 
-        Returns True if this call began it, False if the run was about to stop already.
+        With ``worker`` only that one leaves, and the run goes on without it. Returns True if this
+        call began it, False if it was under way already.
         """
-        return self._ask(self._stub.Drain, pb.DrainRequest(), lambda reply: bool(reply.started))
+        request = pb.DrainRequest(worker=worker)
+        return self._ask(self._stub.Drain, request, lambda reply: bool(reply.started))
+
+    def inject(self, worker: int, fault: str) -> None:
+        """Does ``fault``, in the text form of the drills, to ``worker``."""
+        request = pb.InjectRequest(worker=worker, fault=fault)
+        self._ask(self._stub.Inject, request, lambda _: None)
 
     def beat(self, beat: Beat) -> BeatReply:
         """Sends a heartbeat; raises :class:`Fenced` when its generation is over."""
@@ -92,6 +100,31 @@ class ControlClient:
             return self._ask(self._stub.Beat, wire.beat_to_message(beat), wire.reply_from_message)
         except Fenced as fenced:
             raise Fenced(beat.generation, fenced.generation) from None
+
+    def attend(self, who: Attend) -> Iterator[Order]:
+        """Orders for a worker as they come, until the controller ends the stream.
+
+        No deadline: that the connection is lost ends it too.
+
+        Raises:
+            Fenced: the worker is no longer part of the run.
+        """
+        try:
+            call = self._stub.Attend(wire.attend_to_message(who), metadata=self._metadata)
+        except ValueError as error:
+            raise self._unreachable(str(error)) from None
+        try:
+            for message in call:
+                yield wire.order_from_message(message)
+        except grpc.RpcError as error:
+            trouble = self._trouble(error)
+            if isinstance(trouble, Fenced):
+                trouble = Fenced(who.generation, trouble.generation)
+            raise trouble from None
+        except ValueError as error:
+            raise ControlError(Trouble.BROKEN, f"the run gave {error}") from None
+        finally:
+            call.cancel()
 
     def events(
         self, first: int = 0, follow: bool = True, limit_s: float | None = None

@@ -38,16 +38,24 @@ class Position:
 
     def __init__(self, now: Callable[[], float], generation: int = 0) -> None:
         self._now = now
-        self._at: tuple[int, int, object, float] = (generation, 0, "", now())
+        self._at: tuple[int, int, object, float, float] = (generation, 0, "", now(), 0.0)
 
-    def enter(self, generation: int, step: int, action: object) -> None:
-        """Says what begins now. ``action`` is made text when it is sent: it must not change."""
-        self._at = (generation, step, action, self._now())
+    def enter(self, generation: int, step: int, action: object, expected_s: float = 0.0) -> None:
+        """Says what begins now, and how many seconds it is expected to take (0: not known).
+
+        ``action`` is made text when it is sent: it must not change.
+        """
+        self._at = (generation, step, action, self._now(), expected_s)
 
     def read(self) -> tuple[int, int, str, float]:
         """(generation, step, action, seconds in it)."""
-        generation, step, action, since = self._at
-        return generation, step, str(action)[:MAX_TEXT], max(0.0, self._now() - since)
+        return self.all()[:4]
+
+    def all(self) -> tuple[int, int, str, float, float]:
+        """(generation, step, action, seconds in it, seconds expected)."""
+        generation, step, action, since, expected_s = self._at
+        seconds = max(0.0, self._now() - since)
+        return generation, step, str(action)[:MAX_TEXT], seconds, expected_s
 
 
 class Heart:
@@ -204,7 +212,7 @@ class Heart:
             self._answered(beat, reply)
 
     def _next_beat(self) -> Beat:
-        generation, step, action, since_s = self._position.read()
+        generation, step, action, since_s, expected_s = self._position.all()
         with self._changed:
             records: list[Record] = []
             size = 0
@@ -223,6 +231,7 @@ class Heart:
             since_s,
             acknowledged,
             tuple(records),
+            expected_s,
         )
 
     def _answered(self, beat: Beat, reply: BeatReply) -> None:

@@ -22,6 +22,8 @@ from ithaca.runtime.errors import UserError
 logger = logging.getLogger(__name__)
 
 MAX_EVENT_STREAMS = 4
+MAX_ATTENDING = 4096
+"""Workers that may attend at once; a thread stands for each while it does."""
 _CALL_THREADS = 8
 _WAITING_CALLS = 256
 _LOOK_S = 1.0
@@ -79,7 +81,7 @@ class ControlServer:
         """
         assert self._pool is None, "a control server starts once"
         self._pool = ThreadPoolExecutor(
-            max_workers=MAX_EVENT_STREAMS + _CALL_THREADS,
+            max_workers=MAX_EVENT_STREAMS + MAX_ATTENDING + _CALL_THREADS,
             thread_name_prefix="control-plane",
             initializer=lambda: self._threads.append(threading.current_thread()),
         )
@@ -87,7 +89,7 @@ class ControlServer:
             self._pool,
             interceptors=(self._gate,),
             options=_OPTIONS,
-            maximum_concurrent_rpcs=_WAITING_CALLS,
+            maximum_concurrent_rpcs=MAX_ATTENDING + _WAITING_CALLS,
         )
         add: Callable[[Any, Any], None] = control_pb2_grpc.add_ControlServicer_to_server
         add(_Service(self._surface, self._stopping), self._server)
@@ -143,8 +145,21 @@ class _Service:
     def Status(self, _request: pb.StatusRequest, _context: grpc.ServicerContext) -> pb.StatusReply:
         return wire.status_to_message(self._surface.status())
 
-    def Drain(self, _request: pb.DrainRequest, _context: grpc.ServicerContext) -> pb.DrainReply:
-        return pb.DrainReply(started=self._surface.request_drain())
+    def Drain(self, request: pb.DrainRequest, context: grpc.ServicerContext) -> pb.DrainReply:
+        if not request.HasField("worker"):
+            return pb.DrainReply(started=self._surface.request_drain())
+        try:
+            return pb.DrainReply(started=self._surface.request_leave(request.worker))
+        except ValueError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise
+
+    def Inject(self, request: pb.InjectRequest, context: grpc.ServicerContext) -> pb.InjectReply:
+        try:
+            self._surface.inject(request.worker, request.fault)
+        except (ValueError, PermissionError) as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        return pb.InjectReply()
 
     def Beat(self, request: pb.BeatRequest, context: grpc.ServicerContext) -> pb.BeatReply:
         try:
@@ -154,9 +169,26 @@ class _Service:
         try:
             return wire.reply_to_message(self._surface.beat(beat))
         except Fenced as fenced:
-            context.set_trailing_metadata(((wire.GENERATION_KEY, str(fenced.generation)),))
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(fenced))
+            _refuse(fenced, context)
             raise
+
+    def Attend(
+        self, request: pb.AttendRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.Order]:
+        try:
+            post = self._surface.attend(wire.attend_from_message(request))
+        except ValueError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except Fenced as fenced:
+            _refuse(fenced, context)
+            raise
+        if not context.add_callback(post.leave):
+            post.leave()
+        context.send_initial_metadata(())
+        while context.is_active() and not post.ended and not self._stopping.is_set():
+            order = post.take(_LOOK_S)
+            if order is not None:
+                yield wire.order_to_message(order)
 
     def Events(
         self, request: pb.EventsRequest, context: grpc.ServicerContext
@@ -192,6 +224,12 @@ class _Service:
                 yield wire.slice_to_message(part)
             elif leaving:
                 return
+
+
+def _refuse(fenced: Fenced, context: grpc.ServicerContext) -> None:
+    """End a call of somebody who is no longer part of the run, with the run's generation."""
+    context.set_trailing_metadata(((wire.GENERATION_KEY, str(fenced.generation)),))
+    context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(fenced))
 
 
 def _interface(bind: str, expose: bool) -> tuple[str, bool]:

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Protocol
 
 from ithaca.runtime.control.feed import EventFeed
+from ithaca.runtime.control.roll import Attend, Post
 
 
 class Command(Enum):
@@ -93,6 +94,7 @@ class Beat:
         action: what it is doing, as text.
         since_s: seconds it has been doing that.
         acknowledged: sequence number of the last record it knows was taken; 0 for none.
+        expected_s: seconds that the action is expected to take; 0.0 when that is not known.
         records: not known to have been taken, by ascending sequence number. A gap means that the
             worker had to drop what was in it.
     """
@@ -105,6 +107,7 @@ class Beat:
     since_s: float
     acknowledged: int = 0
     records: tuple[Record, ...] = ()
+    expected_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,5 +161,25 @@ class ControlSurface(Protocol):
         Returns True the first time; asking again changes nothing and returns False.
         """
 
+    def request_leave(self, worker: int) -> bool:
+        """Notes that ``worker`` shall leave and the run go on without it; True the first time.
+
+        Raises ``ValueError`` if there is no such worker.
+        """
+
+    def inject(self, worker: int, fault: str) -> None:
+        """Does ``fault`` to ``worker``, on purpose.
+
+        Raises:
+            PermissionError: the job does not allow drills.
+            ValueError: there is no such worker, or the text is no fault.
+        """
+
     def beat(self, beat: Beat) -> BeatReply:
         """Takes a beat. Raises :class:`Fenced` for an older generation, changing nothing."""
+
+    def attend(self, who: Attend) -> Post:
+        """The post of a worker that opened its stream of orders, with what is due in it.
+
+        Raises :class:`Fenced` if it is no longer part of the run.
+        """

@@ -6,6 +6,7 @@ import math
 
 from ithaca.runtime.control import control_pb2 as pb
 from ithaca.runtime.control.feed import FeedSlice
+from ithaca.runtime.control.roll import Attend, Order, OrderKind
 from ithaca.runtime.control.surface import (
     Beat,
     BeatReply,
@@ -30,6 +31,14 @@ _TO_COMMAND = {
     Command.STOP: pb.COMMAND_STOP,
 }
 _FROM_COMMAND = {number: command for command, number in _TO_COMMAND.items()}
+_TO_KIND = {
+    OrderKind.FENCE: pb.ORDER_FENCE,
+    OrderKind.DRAIN: pb.ORDER_DRAIN,
+    OrderKind.PAUSE: pb.ORDER_PAUSE,
+    OrderKind.INJECT: pb.ORDER_INJECT,
+    OrderKind.DUMP: pb.ORDER_DUMP,
+}
+_FROM_KIND = {number: kind for kind, number in _TO_KIND.items()}
 
 
 def status_to_message(status: RunStatus) -> pb.StatusReply:
@@ -102,14 +111,16 @@ def beat_to_message(beat: Beat) -> pb.BeatRequest:
         action=beat.action,
         since_s=beat.since_s,
         acknowledged=beat.acknowledged,
+        expected_s=beat.expected_s,
         records=[pb.Record(sequence=each.sequence, line=each.line) for each in beat.records],
     )
 
 
 def beat_from_message(message: pb.BeatRequest) -> Beat:
     """The beat that :func:`beat_to_message` wrote; ``ValueError`` if no worker would send it."""
-    if not (math.isfinite(message.since_s) and message.since_s >= 0.0):
-        raise ValueError(f"a beat tells seconds since an action began, not {message.since_s}")
+    for seconds in (message.since_s, message.expected_s):
+        if not (math.isfinite(seconds) and seconds >= 0.0):
+            raise ValueError(f"a beat tells seconds since an action began, not {seconds}")
     if len(message.action) > MAX_TEXT or len(message.incarnation) > MAX_TEXT:
         raise ValueError(f"a beat's action and incarnation have at most {MAX_TEXT} characters")
     sequences = [record.sequence for record in message.records]
@@ -125,6 +136,7 @@ def beat_from_message(message: pb.BeatRequest) -> Beat:
         action=message.action,
         since_s=message.since_s,
         acknowledged=message.acknowledged,
+        expected_s=message.expected_s,
         records=tuple(Record(each.sequence, each.line) for each in message.records),
     )
 
@@ -154,3 +166,29 @@ def slice_to_message(part: FeedSlice) -> pb.EventsChunk:
 def slice_from_message(message: pb.EventsChunk) -> FeedSlice:
     """The slice that :func:`slice_to_message` wrote."""
     return FeedSlice(message.lost, message.first, tuple(message.lines), message.ended)
+
+
+def attend_to_message(who: Attend) -> pb.AttendRequest:
+    """The message for ``who``."""
+    return pb.AttendRequest(
+        worker=who.worker, incarnation=who.incarnation, generation=who.generation
+    )
+
+
+def attend_from_message(message: pb.AttendRequest) -> Attend:
+    """The request that :func:`attend_to_message` wrote; ``ValueError`` if no worker sends it."""
+    if len(message.incarnation) > MAX_TEXT:
+        raise ValueError(f"an incarnation has at most {MAX_TEXT} characters")
+    return Attend(message.worker, message.incarnation, message.generation)
+
+
+def order_to_message(order: Order) -> pb.Order:
+    """The message for ``order``."""
+    return pb.Order(generation=order.generation, kind=_TO_KIND[order.kind], text=order.text)
+
+
+def order_from_message(message: pb.Order) -> Order:
+    """The order that :func:`order_to_message` wrote; ``ValueError`` for a kind not known."""
+    if message.kind not in _FROM_KIND:
+        raise ValueError(f"order {message.kind} is not known here")
+    return Order(message.generation, _FROM_KIND[message.kind], message.text)

@@ -10,11 +10,13 @@ import pytest
 from ithaca.runtime.control.credentials import new_token
 from ithaca.runtime.control.feed import EventFeed
 from ithaca.runtime.control.inbox import Inbox
+from ithaca.runtime.control.roll import Attend, Order, OrderKind, Post, Roll
 from ithaca.runtime.control.server import ControlServer
 from ithaca.runtime.control.surface import (
     Beat,
     BeatReply,
     Command,
+    Fenced,
     RunStatus,
     WorkerStatus,
     refuse_older,
@@ -36,7 +38,13 @@ class NotedRun:
         self.beats: list[Beat] = []
         self.lines: list[str] = []
         self.lost = 0
+        self.leaving: list[int] = []
+        self.faults: list[tuple[int, str]] = []
+        self.drills = True
+        self.attended: list[Attend] = []
+        self.left: list[Attend] = []
         self.changed = threading.Condition()
+        self.roll = Roll(self._left)
 
     def status(self) -> RunStatus:
         with self.changed:
@@ -63,6 +71,38 @@ class NotedRun:
             self.calls += 1
             self.drains += 1
             return self.drains == 1
+
+    def request_leave(self, worker: int) -> bool:
+        with self.changed:
+            self.calls += 1
+            if worker > 1:
+                raise ValueError(f"there is no worker {worker}")
+            self.leaving.append(worker)
+            return self.leaving.count(worker) == 1
+
+    def inject(self, worker: int, fault: str) -> None:
+        with self.changed:
+            self.calls += 1
+            if not self.drills:
+                raise PermissionError("this job allows no drills")
+            self.faults.append((worker, fault))
+
+    def attend(self, who: Attend) -> Post:
+        with self.changed:
+            self.calls += 1
+            if who.generation < self.generation - 1:
+                raise Fenced(who.generation, self.generation)
+            behind = who.generation < self.generation
+            greeting = [Order(self.generation, OrderKind.FENCE)] if behind else []
+            post = self.roll.enter(who, greeting)
+            self.attended.append(who)
+            self.changed.notify_all()
+            return post
+
+    def _left(self, who: Attend) -> None:
+        with self.changed:
+            self.left.append(who)
+            self.changed.notify_all()
 
     def beat(self, beat: Beat) -> BeatReply:
         with self.changed:
@@ -110,4 +150,5 @@ def address(noted: NotedRun, token: str) -> Iterator[str]:
     server = ControlServer(noted, token)
     yield server.start()
     noted.events.close()
+    noted.roll.close()
     server.stop(1.0)

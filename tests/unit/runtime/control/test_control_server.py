@@ -66,7 +66,7 @@ WRONG = {
 def test_every_method_is_refused_without_the_token(
     address: str, noted: NotedRun, metadata: Metadata
 ) -> None:
-    assert len(METHODS) == 4
+    assert len(METHODS) == 6
     assert outcomes(address, metadata) == {grpc.StatusCode.UNAUTHENTICATED}
     assert noted.calls == 0
 

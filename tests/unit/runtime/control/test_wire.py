@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ithaca.runtime.control import control_pb2 as pb
 from ithaca.runtime.control import wire
 from ithaca.runtime.control.feed import FeedSlice
+from ithaca.runtime.control.roll import Attend, Order, OrderKind
 from ithaca.runtime.control.surface import (
     Beat,
     BeatReply,
@@ -40,7 +41,8 @@ STATUS = st.builds(
 RECORDS = st.dictionaries(st.integers(1, 2**40), LINE, max_size=4).map(
     lambda lines: tuple(Record(number, lines[number]) for number in sorted(lines))
 )
-BEAT = st.builds(Beat, NUMBER, TEXT, NUMBER, NUMBER, TEXT, TIME, NUMBER, RECORDS)
+BEAT = st.builds(Beat, NUMBER, TEXT, NUMBER, NUMBER, TEXT, TIME, NUMBER, RECORDS, TIME)
+ORDER = st.builds(Order, NUMBER, st.sampled_from(OrderKind), TEXT)
 
 
 @given(STATUS)
@@ -62,6 +64,23 @@ def test_a_reply_round_trips(command: Command) -> None:
     assert wire.reply_from_message(pb.BeatReply.FromString(bytes_)) == reply
 
 
+@given(ORDER)
+def test_an_order_round_trips(order: Order) -> None:
+    bytes_ = wire.order_to_message(order).SerializeToString()
+    assert wire.order_from_message(pb.Order.FromString(bytes_)) == order
+
+
+@given(st.builds(Attend, NUMBER, TEXT, NUMBER))
+def test_a_request_for_orders_round_trips(who: Attend) -> None:
+    bytes_ = wire.attend_to_message(who).SerializeToString()
+    assert wire.attend_from_message(pb.AttendRequest.FromString(bytes_)) == who
+
+
+def test_an_order_of_a_later_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="order 99"):
+        wire.order_from_message(pb.Order.FromString(b"\x10\x63"))
+
+
 def test_a_slice_round_trips() -> None:
     part = FeedSlice(3, 9, ('{"a": 1}', "{}"), ended=True)
     assert wire.slice_from_message(wire.slice_to_message(part)) == part
@@ -76,6 +95,7 @@ def test_the_status_message_has_no_place_for_a_token() -> None:
     [
         pb.BeatRequest(since_s=float("nan")),
         pb.BeatRequest(since_s=-1.0),
+        pb.BeatRequest(expected_s=float("inf")),
         pb.BeatRequest(action="x" * (wire.MAX_TEXT + 1)),
         pb.BeatRequest(records=[pb.Record(sequence=0, line="{}")]),
         pb.BeatRequest(records=[pb.Record(sequence=2), pb.Record(sequence=1)]),
