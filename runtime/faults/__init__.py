@@ -1,0 +1,1 @@
+"""Faults on purpose: what a drill does to a process, from inside it."""

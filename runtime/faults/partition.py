@@ -1,0 +1,95 @@
+"""Cuts a process off the network without root: its own sockets hear nothing and hardly speak.
+
+A socket filter that keeps no byte drops what arrives before TCP sees it, acknowledgements
+included; a pacing rate of some bytes a second holds back what is sent. Nothing is closed, so both
+ends believe in the connection, as in a real partition. A packet or two still leave each
+connection; nothing comes back. See decision 0050.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_ATTACH_FILTER, _DETACH_FILTER, _MAX_PACING_RATE = 26, 27, 47
+_RETURN = 0x06
+"""The instruction of classic BPF that ends a filter; with 0 it keeps no byte."""
+_BYTES_PER_S, _UNLIMITED = 20, 0xFFFFFFFF
+_LOOK_S = 0.005
+
+
+class Partition:
+    """All TCP sockets of this process, also those that it opens meanwhile.
+
+    Raises:
+        OSError: when started, if the kernel refuses the filter.
+    """
+
+    def __init__(self) -> None:
+        self._cut: dict[int, int] = {}
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, for_s: float | None) -> None:
+        """Cut; heal after ``for_s`` seconds, from a thread of its own."""
+        self._look()
+        self._thread = threading.Thread(
+            target=self._keep, args=(for_s,), name="partition", daemon=True
+        )
+        self._thread.start()
+
+    def heal(self) -> None:
+        """Join again, and wait until it is so."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _keep(self, for_s: float | None) -> None:
+        end = None if for_s is None else time.monotonic() + for_s
+        while not self._over.wait(_LOOK_S) and (end is None or time.monotonic() < end):
+            self._look()
+        for descriptor, inode in sockets():
+            if self._cut.get(descriptor) == inode:
+                _change(descriptor, deaf=False)
+
+    def _look(self) -> None:
+        for descriptor, inode in sockets():
+            if self._cut.get(descriptor) != inode:
+                _change(descriptor, deaf=True)
+                self._cut[descriptor] = inode
+
+
+def sockets() -> Iterator[tuple[int, int]]:
+    """File descriptor and inode of every socket of this process."""
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            kind, _, inode = os.readlink(entry).partition(":")
+            if kind == "socket":
+                yield int(entry.name), int(inode.strip("[]"))
+
+
+def _change(descriptor: int, *, deaf: bool) -> None:
+    try:
+        copy = socket.socket(fileno=os.dup(descriptor))
+    except OSError:  # closed meanwhile
+        return
+    with copy:
+        if copy.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        if copy.type != socket.SOCK_STREAM:
+            return
+        rate = _BYTES_PER_S if deaf else _UNLIMITED
+        copy.setsockopt(socket.SOL_SOCKET, _MAX_PACING_RATE, struct.pack("I", rate))
+        if deaf:
+            instruction = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, 0))
+            program = struct.pack("HL", 1, ctypes.addressof(instruction))
+            copy.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
+        else:
+            copy.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
