@@ -9,10 +9,12 @@ drill and a control message carry, and :meth:`Fault.parse` reads it back.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import Enum
 from typing import Any, TypeVar
+
+from ithaca.planner.plan import Plan
 
 
 class FaultKind(Enum):
@@ -156,6 +158,22 @@ class Fault:
         wanted, words = self.what.split(), point.what.split()
         return wanted[0] == words[0] and _in_order(wanted[1:], words[1:])
 
+    def on(self, plan: Plan) -> Fault:
+        """The fault with a worker's number for its target, where ``plan`` is the first plan.
+
+        Raises:
+            FaultError: the plan has no such pipeline or stage.
+        """
+        if not isinstance(self.target, Seat):
+            return self
+        seat, pipelines = self.target, plan.pipelines
+        if seat.pipeline >= len(pipelines):
+            raise FaultError(f"'{self}': the plan has pipelines 0 to {len(pipelines) - 1}")
+        stages = pipelines[seat.pipeline].stages
+        if seat.stage >= len(stages):
+            raise FaultError(f"'{self}': that pipeline has stages 0 to {len(stages) - 1}")
+        return replace(self, target=stages[seat.stage].worker)
+
     def __str__(self) -> str:
         target = f"w{self.target}" if isinstance(self.target, int) else str(self.target)
         parts = [f"{self.kind.value} {target} at step {self.step}"]
@@ -181,7 +199,9 @@ class Fault:
         settings, point = _settings(words[5:])
         moment, what = Moment.BEFORE, ""
         if point:
-            moment = Moment(_one_of(point[0], [each.value for each in Moment], "the point begins with"))
+            moment = Moment(
+                _one_of(point[0], [each.value for each in Moment], "the point begins with")
+            )
             what = " ".join(point[1:])
             if not what:
                 raise FaultError(f"'{point[0]}' is followed by a point, as in '{EXAMPLE}'")

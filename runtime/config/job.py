@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from ithaca.recovery.fault import Fault, FaultError
 from ithaca.runtime.config.layout import MAX_WORKERS, LayoutConfig
 from ithaca.runtime.config.section import BadValue, Section
 from ithaca.runtime.config.units import Seconds, format_seconds
@@ -178,6 +179,10 @@ class Job(Section):
     """``fp32`` or ``bf16``."""
     detect: Seconds = Field(default=2.0, validate_default=False)
     """How long a worker may be silent, ``10ms`` to ``1h``; all other timeouts follow from it."""
+    drills: bool = False
+    """Whether faults may be caused on purpose, by ``faults`` or ``ithaca inject``."""
+    faults: tuple[str, ...] = ()
+    """Faults of a drill, one line each, such as ``crash w1 at step 3 before B m2``."""
     cluster: ClusterConfig = ClusterConfig()
     layout: LayoutConfig = LayoutConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -209,6 +214,23 @@ class Job(Section):
         if folder is not None and (not folder.strip() or "\0" in folder):
             raise ValueError(f"must be the path of a folder, or null; got {folder!r}")
         return folder
+
+    @model_validator(mode="after")
+    def _faults_are_allowed(self) -> Job:
+        if self.faults and not self.drills:
+            raise BadValue(
+                "faults", "are caused only where they are allowed; to allow that set drills: true"
+            )
+        for number, text in enumerate(self.faults):
+            try:
+                fault = Fault.parse(text)
+            except FaultError as error:
+                raise BadValue(f"faults.{number}", str(error)) from error
+            if fault.step > self.steps:
+                raise BadValue(
+                    f"faults.{number}", f"is in step {fault.step}; the job has {self.steps} steps"
+                )
+        return self
 
     @model_validator(mode="after")
     def _workers_match(self) -> Job:

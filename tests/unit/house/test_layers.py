@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "ithaca.runtime.events": "pydantic",
     "ithaca.runtime.workload": "torch pydantic",
     "ithaca.runtime.config": (
-        f"annotated_types pydantic pydantic_core yaml ithaca.planner ithaca.runtime.workload {LOW}"
+        "annotated_types pydantic pydantic_core yaml ithaca.planner ithaca.recovery.fault "
+        f"ithaca.runtime.workload {LOW}"
     ),
     "ithaca.runtime.checkpoint": (
         "numpy safetensors torch pydantic ithaca.planner ithaca.runtime.atomic "

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ithaca.planner.plan import Plan
 from ithaca.recovery.fault import (
     ACTIONS,
     CONTROLLER,
@@ -108,3 +109,15 @@ def test_without_words_the_first_point_is_meant_however_late() -> None:
     assert not fault.matches(at(2, "after", "STEP 0:3"))
     assert fault.matches(at(3, "before", "RECV a3 m0 < w0"))
     assert fault.matches(at(5, "after", "COMMIT"))
+
+
+def test_a_seat_becomes_a_worker() -> None:
+    plan = Plan.parse(
+        "plan generation=0 schedule=1f1b\npipeline 0-3 0:3@w4 3:6@w2\npipeline 4-7 0:6@w0\n"
+    )
+    fault = Fault.parse("crash stage1.pipeline0 at step 3")
+    assert fault.on(plan) == Fault.parse("crash w2 at step 3")
+    assert fault.on(plan).on(plan) == fault.on(plan)
+    for wrong, says in (("stage1.pipeline1", "stages 0 to 0"), ("stage0.pipeline2", "0 to 1")):
+        with pytest.raises(FaultError, match=says):
+            Fault.parse(f"crash {wrong} at step 3").on(plan)
