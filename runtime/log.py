@@ -34,6 +34,7 @@ from ithaca.runtime.events import (
     WorkerFailed,
     parse_event,
 )
+from ithaca.runtime.trim import trim
 
 Listener = Callable[[Event], None]
 """Called with every event, in order, from the driver's thread."""
@@ -47,7 +48,6 @@ _DURABLE = (
     WorkerFailed,
     RunEnded,
 )
-_BLOCK = 1 << 16
 
 
 class LogError(ValueError):
@@ -92,7 +92,7 @@ class EventLog:
         self._failing = False
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
-            self._end = _trim(self._file)
+            self._end = trim(self._file)
         except OSError:
             os.close(self._file)
             raise
@@ -239,19 +239,3 @@ def _first_line(error: Exception) -> str:
 
 def _line(event: Event) -> bytes:
     return event.to_json().encode() + b"\n"
-
-
-def _trim(file: int) -> int:
-    """Remove a last line without its end; the length that remains, in bytes."""
-    size = os.fstat(file).st_size
-    end = size
-    while end:
-        start = max(0, end - _BLOCK)
-        found = os.pread(file, end - start, start).rfind(b"\n")
-        if found >= 0:
-            end = start + found + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(file, end)
-    return end

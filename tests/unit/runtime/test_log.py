@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ithaca.runtime import log
+from ithaca.runtime import log, trim
 from ithaca.runtime.events import CheckpointWritten, Event, RunEnded, StepDone, Warned
 from ithaca.runtime.log import EventLog, LogError, read
 
@@ -75,7 +75,7 @@ def test_without_the_trim_a_cut_line_would_spoil_the_log(
     path = tmp_path / "events.jsonl"
     write(path, warned(1), warned(2))
     path.write_bytes(path.read_bytes()[:-5])
-    monkeypatch.setattr(log, "_trim", lambda file: os.fstat(file).st_size)
+    monkeypatch.setattr(log, "trim", lambda file: os.fstat(file).st_size)
     write(path, warned(3))
     with pytest.raises(LogError):
         read(path)
@@ -85,7 +85,7 @@ def test_a_long_cut_line_is_trimmed_too(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     write(path, warned(1))
     with path.open("ab") as file:
-        file.write(b"x" * (log._BLOCK * 2 + 17))
+        file.write(b"x" * (trim._BLOCK * 2 + 17))
     write(path, warned(2))
     assert read(path) == [warned(1), warned(2)]
 
