@@ -83,15 +83,20 @@ class Situation:
         return self.holdings.get(worker, frozenset())
 
     @cached_property
-    def orphans(self) -> tuple[int, ...]:
-        """Layers that nobody holds any more, ascending."""
-        there = {layer for worker in self.sources for layer in self.held(worker)}
-        return tuple(layer for layer in range(self.plan.num_layers) if layer not in there)
+    def there(self) -> dict[int, frozenset[int]]:
+        """What survivors, those that leave too, and spares hold: the state that can be sent."""
+        return {worker: self.held(worker) for worker in (*self.survivors, *self.spares)}
 
     @cached_property
-    def sources(self) -> tuple[int, ...]:
-        """Whoever can give state away: survivors, those that leave too, and spares."""
-        return tuple(sorted({*self.survivors, *self.spares}))
+    def staying(self) -> dict[int, frozenset[int]]:
+        """What those hold who may be in a new plan."""
+        return {worker: self.held(worker) for worker in self.available}
+
+    @cached_property
+    def orphans(self) -> tuple[int, ...]:
+        """Layers that nobody holds any more, ascending."""
+        there = frozenset().union(*self.there.values())
+        return tuple(layer for layer in range(self.plan.num_layers) if layer not in there)
 
 
 @dataclass(frozen=True, slots=True)

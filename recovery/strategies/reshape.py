@@ -1,0 +1,181 @@
+"""Reshape: new pipelines, splits and shares over those who are left; the state moves there.
+
+"Dynamic parallelism" of arXiv 2508.21613 looks for the fastest step alone. Here a candidate is
+kept if no other one has both the faster step and the shorter way there, so that a small repair can
+win when the next failure is near:
+
+- *repairs* leave whole pipelines as they are and build new ones of everybody else, with splits
+  from the fastest to the one that moves least;
+- *layouts* are found by the planner's search for that many workers, and workers take the places
+  for which they lack the fewest bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ithaca.planner.balance import Duty
+from ithaca.planner.plan import Plan
+from ithaca.planner.search import NoLayoutError, search
+from ithaca.recovery.cover import Chain, spans
+from ithaca.recovery.forecast import candidate
+from ithaca.recovery.moves import moves, seated, seconds
+from ithaca.recovery.resplit import Resplitter
+from ithaca.recovery.share import dealt
+from ithaca.recovery.share import seconds as share_seconds
+from ithaca.recovery.strategies.reroute import faster
+from ithaca.recovery.strategy import Candidate, Situation, StrategyName
+
+SIMULATED = 6
+"""Repairs that are simulated, at most."""
+
+
+class Reshape:
+    """Repairs of broken pipelines and whole new layouts."""
+
+    name = StrategyName.RESHAPE
+
+    def propose(self, situation: Situation) -> Iterator[Candidate]:
+        """The front of (step time, transition time); what does not fit comes with the reason.
+
+        Nothing if a layer has no holder.
+        """
+        if situation.orphans or not situation.available:
+            return
+        found = [candidate(self.name, plan, situation) for plan in repairs(situation)]
+        found += [candidate(self.name, plan, situation) for plan in layouts(situation)]
+        yield from front(found)
+
+
+def front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Those that nothing beats in step time and transition time; fastest first.
+
+    Of the infeasible ones only the leanest is kept, to say what is missing.
+    """
+    kept: list[Candidate] = []
+    feasible = [c for c in candidates if c.feasible]
+    for one in sorted(feasible, key=lambda c: (c.step_s, c.transition_s, c.peak_bytes)):
+        if not kept or one.transition_s < kept[-1].transition_s:
+            kept.append(one)
+    others = [c for c in candidates if not c.feasible]
+    return (*kept, *sorted(others, key=lambda c: c.peak_bytes)[:1])
+
+
+def layouts(situation: Situation) -> Iterator[Plan]:
+    """The planner's layouts for as many workers as there are, with the places taken."""
+    plan = situation.plan
+    for schedule in dict.fromkeys((faster(situation), plan.schedule)):
+        try:
+            found = search(
+                situation.profile,
+                len(situation.available),
+                plan.num_micro_batches,
+                situation.memory_limit_bytes,
+                schedule,
+                ties=situation.ties,
+                exact=situation.exact,
+            )
+        except NoLayoutError:
+            continue
+        for option in found[:SIMULATED]:
+            yield _next(
+                seated(option.plan, situation.available, situation.there, situation.profile),
+                situation,
+            )
+
+
+@dataclass(frozen=True)
+class _Draft:
+    plan: Plan
+    step_s: float
+    transition_s: float
+
+
+def repairs(situation: Situation) -> tuple[Plan, ...]:
+    """Whole pipelines stay, all others become new ones; the front by estimate."""
+    drafts = sorted(_drafts(situation), key=lambda draft: (draft.step_s, draft.transition_s))
+    kept: list[_Draft] = []
+    for draft in drafts:
+        if not kept or draft.transition_s < kept[-1].transition_s:
+            kept.append(draft)
+    return tuple(draft.plan for draft in kept[:SIMULATED])
+
+
+def _drafts(situation: Situation) -> Iterator[_Draft]:
+    plan, profile = situation.plan, situation.profile
+    staying = situation.staying
+    whole = [
+        pipeline.stages
+        for pipeline in plan.pipelines
+        if all(stage.worker in staying for stage in pipeline.stages)
+    ]
+    resplitter = Resplitter(situation, situation.there)
+    schedule = faster(situation)
+    for taken in range(min(2, len(whole)) + 1):
+        kept = whole[: len(whole) - taken]
+        busy = {stage.worker for chain in kept for stage in chain}
+        free = _in_order(situation, [w for w in situation.available if w not in busy])
+        for number in range(1, taken + 3):
+            for new in _rebuilt(resplitter, free, number, len(kept), situation):
+                pipelines = next(dealt(situation, [*kept, *new]))
+                made = _next(Plan(pipelines, schedule), situation)
+                made = seated(made, made.workers, situation.there, profile) if new else made
+                rounds = moves(made, situation.there, profile)
+                step_s = max(
+                    share_seconds(p.stages, len(p.micro_batches), profile)
+                    for p in made.pipelines
+                    if p.micro_batches
+                )
+                yield _Draft(made, step_s, seconds(rounds, profile))
+
+
+def _rebuilt(
+    resplitter: Resplitter, free: Sequence[int], number: int, beside: int, situation: Situation
+) -> Iterator[tuple[Chain, ...]]:
+    """``number`` pipelines of all ``free`` workers, split from the fastest to the least moved."""
+    if not number <= len(free):
+        return
+    total = situation.plan.num_micro_batches
+    groups = [free[place::number] for place in range(number)]
+    pipelines = beside + number
+    share = -(-total // pipelines)
+    copies = share.bit_length() + 1
+    options = [
+        list(
+            resplitter.chains(
+                group,
+                Duty(len(group), share, (copies,) * share, copies, pipelines, copies * pipelines),
+            )
+        )
+        for group in groups
+    ]
+    if not all(options):
+        return
+    for place in range(max(map(len, options))):
+        yield tuple(option[min(place, len(option) - 1)] for option in options)
+
+
+def _in_order(situation: Situation, workers: Sequence[int]) -> list[int]:
+    """``workers`` by the depth of what they hold; those without state where somebody was lost."""
+    plan = situation.plan
+    gone = [
+        (stage.layers.first + stage.layers.last) / 2
+        for stage in plan.stages()
+        if stage.worker not in situation.staying
+    ]
+    middle = plan.num_layers / 2
+
+    def depth(worker: int) -> float:
+        runs = spans(situation.held(worker))
+        if not runs:
+            return gone.pop(0) if gone else middle
+        longest = max(runs, key=len)
+        return (longest.first + longest.last) / 2
+
+    depths = {worker: depth(worker) for worker in workers}
+    return sorted(workers, key=lambda worker: (depths[worker], worker))
+
+
+def _next(plan: Plan, situation: Situation) -> Plan:
+    return replace(plan, generation=situation.plan.generation + 1)
