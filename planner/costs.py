@@ -8,12 +8,13 @@ partial sum, a message each), additions in tree order, and an all-gather of the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from ithaca.planner.layer import Layer
 from ithaca.planner.memory import PartialSums, num_partials, partials
 from ithaca.planner.profile import Profile
-from ithaca.planner.program import Action, Compute, Op, Program, Reduce, Step, Tie, Transfer
+from ithaca.planner.program import Action, Compute, Op, Program, Reduce, Spread, Step, Tie, Transfer
 from ithaca.planner.span import Span
 
 VOTE_BYTES = 64
@@ -64,7 +65,7 @@ class Costs:
         match action:
             case Reduce(shares=shares):
                 return [share.worker for share in shares]
-            case Tie(workers=workers):
+            case Tie(workers=workers) | Spread(workers=workers):
                 return workers
         return self._workers
 
@@ -81,6 +82,9 @@ class Costs:
                 return overhead + _between(self._sums[Op.STEP], layers)
             case Reduce():
                 return overhead + self._reduce(action)
+            case Spread():
+                size = math.ceil(_between(self._bytes, action.layers))
+                return overhead + len(action.targets) * self._profile.link.seconds(size)
             case Tie():
                 return overhead + self._tie(action)
             case Transfer():

@@ -19,6 +19,7 @@ from ithaca.planner.program import (
     Op,
     Program,
     Reduce,
+    Spread,
     Step,
     Tie,
     Transfer,
@@ -114,6 +115,8 @@ class _Walker:
                 self._transfer(index, action)
             case Reduce():
                 self._reduce(index, action)
+            case Spread():
+                raise self._refuse(index, "SPREAD belongs in what is left of a step only")
             case Tie():
                 self._tie(index, action)
             case Commit():

@@ -31,6 +31,7 @@ class Op(Enum):
     SEND = "SEND"
     RECV = "RECV"
     REDUCE = "REDUCE"
+    SPREAD = "SPREAD"
     TIE = "TIE"
     COMMIT = "COMMIT"
     STEP = "STEP"
@@ -103,6 +104,28 @@ class Reduce:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """``source`` gives the reduced gradient of ``layers`` to holders that do not have it yet.
+
+    Written ``SPREAD 0:3 w0 > w2,w4``. Collective over all of them. Only in what is left of a step
+    after a failure: somebody had ended the REDUCE, others had not.
+    """
+
+    layers: Span
+    source: int
+    targets: tuple[int, ...]
+
+    @property
+    def workers(self) -> tuple[int, ...]:
+        """Everybody who takes part, ascending."""
+        return tuple(sorted({self.source, *self.targets}))
+
+    def __str__(self) -> str:
+        targets = ",".join(f"w{worker}" for worker in self.targets)
+        return f"SPREAD {self.layers} w{self.source} > {targets}"
+
+
+@dataclass(frozen=True, slots=True)
 class Tie:
     """Exchange the reduced gradients of weights that two layers share, and add them.
 
@@ -145,7 +168,7 @@ class Step:
         return f"STEP {self.layers}"
 
 
-Action = Compute | Transfer | Reduce | Tie | Commit | Step
+Action = Compute | Transfer | Reduce | Spread | Tie | Commit | Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +236,8 @@ def parse_action(words: list[str]) -> Action:
             return _transfer(Op.RECV, cargo, micro_batch, peer)
         case ["REDUCE", layers, *shares] if shares:
             return Reduce(Span.parse(layers), tuple(map(_share, shares)))
+        case ["SPREAD", layers, source, ">", targets]:
+            return Spread(Span.parse(layers), _number(source, "w"), _workers(targets))
         case ["TIE", pair, lower, "~", upper]:
             low, _, high = pair.partition("~")
             return Tie(_number(low, ""), _number(high, ""), _workers(lower), _workers(upper))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from math import inf
 
 from ithaca.planner.plan import Pipeline, Plan, Route, Schedule, Stage
@@ -29,15 +30,35 @@ Routes = dict[int, list[Route]]
 """Detours by micro-batch."""
 
 
+class Need(Enum):
+    """What of a part is still to be done."""
+
+    ALL = "all"
+    """F, and B or I and W: nothing was done, or what was done is lost."""
+    BACKWARD = "backward"
+    """F is done, and what it saved is held."""
+    WEIGHTS = "weights"
+    """I is done too; W is owed."""
+    FORWARD = "forward"
+    """F only, for its output: the gradients are there already."""
+    NOTHING = "nothing"
+
+
 @dataclass(slots=True, eq=False)
 class Part:
     """One stage of one micro-batch: the unit that the schedule orders.
+
+    In a whole step every part needs everything. In what is left of a step after a failure some
+    need less, and inputs may be held somewhere already.
 
     Attributes:
         turn: position of the micro-batch in its pipeline.
         depth: position of the stage in its pipeline, of ``stages``.
         split: whether its backward is I and W.
         above, below: the parts of the next and the previous stage.
+        need: what is still to be done.
+        activation_at: who holds the input already; None if the part below brings it.
+        gradient_at: who holds the gradient of the output already; None if the part above does.
     """
 
     micro_batch: int
@@ -49,6 +70,21 @@ class Part:
     split: bool
     above: Part | None = None
     below: Part | None = None
+    need: Need = Need.ALL
+    activation_at: int | None = None
+    gradient_at: int | None = None
+    forward_done: bool = False
+    gradient_here: bool = False
+
+    @property
+    def needs_forward(self) -> bool:
+        """Whether its F is to be done."""
+        return self.need in (Need.ALL, Need.FORWARD)
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether its B or I is to be done."""
+        return self.need in (Need.ALL, Need.BACKWARD)
 
 
 SLOTS = {Op.F: 1, Op.B: 2, Op.I: 1, Op.W: 1}
@@ -123,14 +159,29 @@ class Timetable:
         unlimited = schedule is Schedule.GPIPE or not backward
         for part in parts:
             lane = self._lanes[part.worker]
-            lane.forwards_left += 1
+            lane.forwards_left += part.needs_forward
+            lane.ahead += part.need is Need.BACKWARD
+            lane.held += part.need in (Need.BACKWARD, Need.WEIGHTS)
             lane.gated = schedule is Schedule.GPIPE
             lane.limit = max(lane.limit, inf if unlimited else part.stages - part.depth)
             lane.room = max(lane.room, inf if unlimited else part.stages)
         for part in parts:
-            if part.below is None:
-                self._ready(Op.F, part)
+            self._open(part)
         self._run()
+
+    def _open(self, part: Part) -> None:
+        """Make ready what depends on no other part."""
+        part.forward_done = not part.needs_forward
+        part.gradient_here = part.above is None or part.gradient_at is not None
+        if part.needs_forward and (part.below is None or part.activation_at is not None):
+            self._ready(Op.F, part)
+        elif part.need is Need.WEIGHTS:
+            self._ready(Op.W, part)
+        self._ready_backward(part)
+
+    def _ready_backward(self, part: Part) -> None:
+        if self._backward and part.needs_gradient and part.forward_done and part.gradient_here:
+            self._ready(Op.B, part)
 
     def _run(self) -> None:
         now = 0
@@ -166,12 +217,15 @@ class Timetable:
     def _start(self, lane: _Lane, op: Op, part: Part, now: int) -> None:
         lane.idle = False
         if op is Op.F:
-            lane.ahead += 1
-            lane.held += 1
+            lane.ahead += part.needs_gradient
+            lane.held += part.needs_gradient
             lane.forwards_left -= 1
+            self._fetch(Cargo.ACTIVATION, part.layers.first, part, part.activation_at)
         else:
             lane.ahead -= op is not Op.W
             lane.held -= op is not Op.I
+            if op is not Op.W:
+                self._fetch(Cargo.GRADIENT, part.layers.last, part, part.gradient_at)
         self.actions[lane.worker].append(Compute(op, part.layers, part.micro_batch))
         end = now + SLOTS[op]
         heapq.heappush(self._running, (end, lane.worker, op, part))
@@ -179,23 +233,31 @@ class Timetable:
     def _done(self, op: Op, part: Part, now: int) -> None:
         self.finish[part.worker] = now
         if op is Op.F:
-            if part.above:
-                self._hand(Cargo.ACTIVATION, part.layers.last, part, part.above)
-                self._ready(Op.F, part.above)
-            elif self._backward:
-                self._ready(Op.B, part)
+            part.forward_done = True
+            above = part.above
+            if above and above.needs_forward and above.activation_at is None:
+                self._hand(Cargo.ACTIVATION, part.layers.last, part, part.worker, above.worker)
+                self._ready(Op.F, above)
+            self._ready_backward(part)
         elif op is not Op.W:
             if part.split:
                 self._ready(Op.W, part)
-            if part.below:
-                self._hand(Cargo.GRADIENT, part.layers.first, part, part.below)
-                self._ready(Op.B, part.below)
+            below = part.below
+            if below and below.needs_gradient and below.gradient_at is None:
+                self._hand(Cargo.GRADIENT, part.layers.first, part, part.worker, below.worker)
+                below.gradient_here = True
+                self._ready_backward(below)
 
-    def _hand(self, cargo: Cargo, cut: int, source: Part, target: Part) -> None:
-        if source.worker != target.worker:
-            what = (cargo, cut, source.micro_batch)
-            self.actions[source.worker].append(Transfer(Op.SEND, *what, target.worker))
-            self.actions[target.worker].append(Transfer(Op.RECV, *what, source.worker))
+    def _fetch(self, cargo: Cargo, cut: int, part: Part, holder: int | None) -> None:
+        """Let ``holder``, who has it from before, send what ``part`` is about to use."""
+        if holder is not None:
+            self._hand(cargo, cut, part, holder, part.worker)
+
+    def _hand(self, cargo: Cargo, cut: int, part: Part, source: int, target: int) -> None:
+        if source != target:
+            what = (cargo, cut, part.micro_batch)
+            self.actions[source].append(Transfer(Op.SEND, *what, target))
+            self.actions[target].append(Transfer(Op.RECV, *what, source))
 
     def _ready(self, op: Op, part: Part) -> None:
         lane = self._lanes[part.worker]

@@ -22,7 +22,8 @@ import torch
 from torch._C._distributed_c10d import TCPStore
 
 from ithaca.planner.plan import Plan
-from ithaca.planner.program import Action, Program
+from ithaca.planner.program import Program
+from ithaca.recovery.tally import Tally
 from ithaca.runtime.checkpoint.reader import read_layer
 from ithaca.runtime.checkpoint.state import Staged, stage
 from ithaca.runtime.checkpoint.writer import write_layer
@@ -33,11 +34,11 @@ from ithaca.runtime.control.client import ControlClient
 from ithaca.runtime.control.heartbeat import Heart, Position
 from ithaca.runtime.control.surface import Command
 from ithaca.runtime.engine.adamw import OptimizerSettings
-from ithaca.runtime.engine.ballot import Tally
 from ithaca.runtime.engine.drive import ChannelFailed, Row, drive
 from ithaca.runtime.engine.gloo import GlooChannel
 from ithaca.runtime.engine.hashing import combine, hash_tensor
 from ithaca.runtime.engine.nccl import NcclChannel
+from ithaca.runtime.engine.steps import Point
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
 from ithaca.runtime.events import Event, LayersHashed, LayersTimed, StepDone, Timeline, Validated
 from ithaca.runtime.orders import Assignment, Facts, NotSaved, Outcome, Saved, Trouble
@@ -116,7 +117,7 @@ class Worker:
             assignment.workload_config, seed=job.seed, micro_batches=job.layout.micro_batches
         )
         trainer = Trainer(
-            workload, engine_settings(job), plan.layers_of(assignment.worker), self._device
+            workload, engine_settings(job), plan.held(assignment.worker), self._device
         )
         if assignment.resume is not None:
             found = assignment.resume
@@ -236,7 +237,7 @@ class Worker:
         assert self._heart is not None
         self._heart.report(event.to_json())
 
-    def enter(self, step: int, action: Action | str) -> None:
+    def enter(self, step: int, action: Point | str) -> None:
         """Say where the engine is."""
         generation = self._position.read()[0]
         self._position.enter(generation, step, action)
@@ -364,5 +365,5 @@ class _Run:
                 )
             )
 
-    def _enter(self, action: Action | str) -> None:
+    def _enter(self, action: Point) -> None:
         self._worker.enter(self._trainer.step, action)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from ithaca.planner.program import Action, Commit, Compute, Reduce, Step, Tie
+from ithaca.planner.program import Action, Commit, Compute, Reduce, Spread, Step, Tie
 from ithaca.planner.simulate import Timed, Timeline
 
 
@@ -52,7 +52,7 @@ def _label(action: Action) -> str:
     match action:
         case Compute(op=op, micro_batch=micro_batch):
             return f"{op.value}{micro_batch}"
-        case Reduce():
+        case Reduce() | Spread():
             return "R"
         case Tie():
             return "T"

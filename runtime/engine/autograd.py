@@ -73,6 +73,11 @@ class Trace:
     deferred: Any = None
     finished: bool = False
 
+    @property
+    def owes_weights(self) -> bool:
+        """Whether I is done and W is not."""
+        return self.deferred is not None
+
     def seeds(self, gradients: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Roots that have a history, and the gradient of each."""
         given = list(gradients)

@@ -9,44 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ithaca.planner.span import Span
+from ithaca.recovery.tally import Tally
+
 Floats = NDArray[np.float64]
-_HEAD = 3  # vote, drain, step
+_HEAD = 4  # vote, drain, step, pause
 
 
 class ReplicasDiffer(RuntimeError):
     """Two workers hold different gradients of the same layer: memory or wire was corrupted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What a step's ballots say together; identical on every worker.
-
-    Attributes:
-        committed: everybody voted yes.
-        drain: somebody was asked to stop after this step.
-        count: terms of the loss over the whole step.
-        samples: samples in the step's micro-batches.
-        loss: mean over the terms.
-        auxiliary: mean of the layers' own losses, weighted with the terms.
-        norm: global norm of the gradient of the mean loss, before clipping.
-        finite: neither losses nor gradients hold a NaN or an infinity.
-        culprit: where the first one is, in words; empty if finite.
-    """
-
-    committed: bool
-    drain: bool
-    count: int
-    samples: int
-    loss: float
-    auxiliary: float
-    norm: float
-    finite: bool
-    culprit: str
 
 
 @dataclass(slots=True)
@@ -59,6 +35,7 @@ class Ballot:
         step: that is voted on; ballots of different steps do not mix.
         vote: whether this worker's gradients are complete.
         drain: whether this worker was asked to stop.
+        pause: whether this worker was asked to stand still behind the step.
         losses: micro-batch -> (sum of the loss, terms, samples).
         auxiliaries: (layer, micro-batch) -> (the layer's own loss, terms).
         squares: layer -> sum of squares of its reduced gradient.
@@ -69,6 +46,7 @@ class Ballot:
     step: int
     vote: bool = True
     drain: bool = False
+    pause: bool = False
     losses: dict[int, tuple[float, int, int]] = field(default_factory=dict)
     auxiliaries: dict[tuple[int, int], tuple[float, int]] = field(default_factory=dict)
     squares: dict[int, float] = field(default_factory=dict)
@@ -82,7 +60,7 @@ class Ballot:
     def pack(self) -> Floats:
         """The ballot as float64: a head, then (present, values...) for every possible entry."""
         packed = np.zeros(self.size)
-        packed[:_HEAD] = self.vote, self.drain, self.step
+        packed[:_HEAD] = self.vote, self.drain, self.step, self.pause
         squares, losses, auxiliaries = self._views(packed)
         for layer, square in self.squares.items():
             squares[layer] = 1.0, square
@@ -91,6 +69,35 @@ class Ballot:
         for (layer, micro_batch), (value, count) in self.auxiliaries.items():
             auxiliaries[layer, micro_batch] = 1.0, value, count
         return packed
+
+    def facts(self, layers: Span) -> Floats:
+        """What is known of the losses that end in ``layers``: (present, values...) as packed.
+
+        Told with the gradients of these layers, so that whoever holds a reduced gradient also knows
+        the losses that belong to it.
+        """
+        losses = np.zeros((self.num_micro_batches if self._ends_in(layers) else 0, 4))
+        auxiliaries = np.zeros((len(layers), self.num_micro_batches, 3))
+        for micro_batch, brought in self.losses.items() if len(losses) else ():
+            losses[micro_batch] = 1.0, *brought
+        for (layer, micro_batch), (value, count) in self.auxiliaries.items():
+            if layer in layers:
+                auxiliaries[layer - layers.first, micro_batch] = 1.0, value, count
+        return np.concatenate([losses.ravel(), auxiliaries.ravel()])
+
+    def learn(self, layers: Span, facts: Floats) -> None:
+        """Take in what another worker's :meth:`facts` say of ``layers``."""
+        size = 4 * self.num_micro_batches if self._ends_in(layers) else 0
+        for micro_batch, (present, loss, terms, samples) in enumerate(facts[:size].reshape(-1, 4)):
+            if present:
+                self.losses[micro_batch] = float(loss), int(terms), int(samples)
+        rows = facts[size:].reshape(len(layers), self.num_micro_batches, 3)
+        for row, micro_batch in np.argwhere(rows[..., 0]).tolist():
+            _, value, count = rows[row, micro_batch].tolist()
+            self.auxiliaries[layers.first + row, micro_batch] = value, int(count)
+
+    def _ends_in(self, layers: Span) -> bool:
+        return layers.last == self.num_layers
 
     def _views(self, packed: Floats) -> tuple[Floats, Floats, Floats]:
         layers, micro_batches = self.num_layers, self.num_micro_batches
@@ -111,25 +118,27 @@ class Ballot:
         """
         merged = np.zeros(self.size)
         squares, losses, auxiliaries = self._views(merged)
-        committed, drain = True, False
+        committed, drain, pause = True, False, False
         for ballot in packed:
             if int(ballot[2]) != self.step:
                 raise ValueError(f"a ballot of step {int(ballot[2])} came in step {self.step}")
             committed &= bool(ballot[0])
             drain |= bool(ballot[1])
+            pause |= bool(ballot[3])
             theirs = self._views(ballot)
             _merge_replicas(squares, theirs[0])
             for ours, other in zip((losses, auxiliaries), theirs[1:], strict=True):
                 present = other[..., 0] > 0
                 ours[present] = other[present]
-        return self._result(committed, drain, squares, losses, auxiliaries)
+        tally = self._result(committed, squares, losses, auxiliaries)
+        return replace(tally, drain=drain, pause=pause)
 
     def _result(
-        self, committed: bool, drain: bool, squares: Floats, losses: Floats, auxiliaries: Floats
+        self, committed: bool, squares: Floats, losses: Floats, auxiliaries: Floats
     ) -> Tally:
         if not committed:
             # Somebody stopped half-way: terms may be missing, and nothing will be done with them.
-            return Tally(False, drain, 0, 0, 0.0, 0.0, 0.0, True, "")
+            return Tally(False, False, 0, 0, 0.0, 0.0, 0.0, True, "")
         if squares[:, 0].any() and not squares[:, 0].all():
             missing = np.flatnonzero(squares[:, 0] == 0).tolist()
             raise ValueError(f"nobody reduced the gradients of layers {missing}")
@@ -146,7 +155,7 @@ class Ballot:
         norm = math.sqrt(sum(squares[:, 1].tolist())) / count
         culprit = _first_not_finite(squares, losses, auxiliaries)
         finite = not culprit
-        return Tally(committed, drain, count, samples, loss, auxiliary, norm, finite, culprit)
+        return Tally(committed, False, count, samples, loss, auxiliary, norm, finite, culprit)
 
 
 def _merge_replicas(ours: Floats, theirs: Floats) -> None:

@@ -1,9 +1,9 @@
 """Carries values over cuts: one message per tensor, into receives that were posted early.
 
-A receive needs a buffer of the right shape. In the first step of a generation every activation is
-announced by a header; afterwards shapes are known, receives are posted ahead and the tensors
-travel while the receiver computes. A workload whose shapes vary announces always. A gradient has
-the shapes of the activation that went the other way, so it is never announced.
+A receive needs a buffer of the right shape. In the first step in which two workers use a cut every
+activation is announced by a header; afterwards both know the shapes, receives are posted ahead and
+the tensors travel while the receiver computes. A workload whose shapes vary announces always. A
+gradient has the shapes of the activation that went the other way, so it is never announced.
 """
 
 from __future__ import annotations
@@ -89,16 +89,28 @@ class Courier:
         self._tags = tags
         self._fixed = fixed_shapes
         self._device = device
-        self._announce = True
         self._forms: dict[int, Form] = {}
+        self._known: set[tuple[int, int]] = set()
+        self._used: set[tuple[int, int]] = set()
         self._sent: dict[tuple[int, int], Form] = {}
         self._parcels: dict[Key, Parcel] = {}
 
     def end_step(self) -> None:
         """The step is over everywhere: forget its messages, remember its shapes."""
-        self._announce = not self._fixed
+        if self._fixed:
+            self._known |= self._used
+        self._used.clear()
         self._sent.clear()
         self._parcels.clear()
+
+    def seed(self, cut: int, micro_batch: int, activation: Value) -> None:
+        """An activation that crossed, or will not cross, in an earlier generation of the step."""
+        self._sent[cut, micro_batch] = Form.of(activation)
+
+    def _announces(self, action: Transfer) -> bool:
+        place = (action.peer, action.cut)
+        self._used.add(place)
+        return place not in self._known
 
     def send(self, action: Transfer, value: Value) -> None:
         """Start to send ``value``; ``ValueError`` if a fixed shape changed."""
@@ -106,7 +118,7 @@ class Courier:
         if action.cargo is Cargo.ACTIVATION:
             form = Form.of(value)
             self._sent[action.cut, action.micro_batch] = form
-            if self._announce:
+            if self._announces(action):
                 self._channel.send(action.peer, tag + HEADER, form.header())
             elif self._forms.get(action.cut, form) != form:
                 raise ValueError(
@@ -121,8 +133,8 @@ class Courier:
     def can_post(self, action: Transfer) -> bool:
         """Whether the receive can be posted before anything else happens."""
         if action.cargo is Cargo.ACTIVATION:
-            return self._announce or action.cut in self._forms
-        fixed = self._fixed and not self._announce and action.cut in self._forms
+            return True
+        fixed = (action.peer, action.cut) in self._known and action.cut in self._forms
         return fixed or (action.cut, action.micro_batch) in self._sent
 
     def post(self, action: Transfer) -> None:
@@ -132,7 +144,7 @@ class Courier:
         if action.cargo is Cargo.GRADIENT:
             sent = self._sent.get((action.cut, action.micro_batch))
             parcel.form = (sent or self._forms[action.cut]).gradient()
-        elif not self._announce:
+        elif not self._announces(action):
             parcel.form = self._forms[action.cut]
         if parcel.form is None:
             header = torch.empty(_HEADER_SIZE, dtype=torch.int64)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ithaca.planner.program import Action
+from ithaca.planner.program import Step
 from ithaca.runtime.engine.channel import ChannelError
-from ithaca.runtime.engine.steps import After, Before, Steps
+from ithaca.runtime.engine.steps import After, Before, Point, Steps
 
 T = TypeVar("T")
 Row = tuple[str, float, float]
@@ -30,11 +30,18 @@ class ChannelFailed(RuntimeError):
         return f"while in {self.action}: {self.reason}"
 
 
+class Interrupted(RuntimeError):
+    """The worker was told to stand still: its generation is over."""
+
+
 def drive(
     steps: Steps[T],
-    enter: Callable[[Action | str], None],
+    enter: Callable[[Point], None],
     now: Callable[[], float],
     rows: list[Row],
+    *,
+    leave: Callable[[Point], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> T:
     """Run ``steps`` to its end; its result.
 
@@ -44,25 +51,33 @@ def drive(
         now: a clock in seconds.
         rows: filled with what was done when; the time that a compute waits for its input is a
             row of its own, ``WAIT`` and the action.
+        leave: told each action as it ends.
+        stop: whether the worker is to stand still. Looked at before each action but STEP: behind
+            the commit everything is stepped (I1).
 
     Raises:
         ChannelFailed: the channel gave up on a message.
+        Interrupted: ``stop`` said so.
     """
     origin = began = now()
-    doing: Action | str = "start"
+    doing: Point | str = "start"
     reply: Any = None
     while True:
         try:
             request = steps.send(reply)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
         except ChannelError as error:
             raise ChannelFailed(str(doing), str(error)) from error
         reply = None
         if isinstance(request, Before):
+            if not isinstance(request.action, Step) and stop():
+                steps.close()
+                raise Interrupted(f"told to stand still before {request.action}")
             doing, began = request.action, now()
-            enter(doing)
+            enter(request.action)
         elif isinstance(request, After):
+            leave(request.action)
             rows.append((str(doing), began - origin, now() - origin))
         else:
             waited = now()
@@ -75,6 +90,6 @@ def drive(
                 began = now()
 
 
-def doing_computes(doing: Action | str) -> bool:
+def doing_computes(doing: Point | str) -> bool:
     """Whether the action is F, B, I or W, which wait only for their input."""
     return getattr(doing, "micro_batch", None) is not None

@@ -138,9 +138,10 @@ class HeldLayer:
     def step(self, gradients: Sequence[Tensor], lr: float, divisor: float) -> None:
         """One optimizer step with ``gradients / divisor``; fp32, in the order of ``names``."""
         self.optimizer.step(gradients, lr, divisor)
-        self._publish()
+        self.publish()
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Let the module compute with the weights: where it computes in another type, copy them."""
         if self.parameters and self.parameters[0] is not self.masters[0]:
             with torch.no_grad():
                 torch._foreach_copy_(self.parameters, self.masters)
@@ -165,7 +166,7 @@ class HeldLayer:
         with torch.no_grad():
             for key, tensor in mine.items():
                 tensor.copy_(state[key])
-        self._publish()
+        self.publish()
 
     def hash(self) -> str:
         """A hash of the whole state, 32 hex digits."""

@@ -15,11 +15,12 @@ from ithaca.planner.program import (
     Op,
     Program,
     Reduce,
+    Spread,
     Step,
     Tie,
     Transfer,
 )
-from ithaca.runtime.engine.ballot import Tally
+from ithaca.recovery.tally import Tally
 from ithaca.runtime.engine.courier import Key
 from ithaca.runtime.engine.steps import After, Before, Steps
 
@@ -50,6 +51,9 @@ class Machine(Protocol):
 
     def reduce(self, action: Reduce) -> Steps[None]:
         """Sum the gradients of some layers over all holders."""
+
+    def spread(self, action: Spread) -> Steps[None]:
+        """Give reduced gradients to holders that lack them, or take them."""
 
     def tie(self, action: Tie) -> Steps[None]:
         """Add the gradients of shared weights."""
@@ -99,6 +103,8 @@ def interpret(program: Program, machine: Machine) -> Steps[Tally]:
                     machine.send(action)
             case Reduce():
                 yield from machine.reduce(action)
+            case Spread():
+                yield from machine.spread(action)
             case Tie():
                 yield from machine.tie(action)
             case Commit():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ithaca.planner.program import Cargo, Compute, Op, Program, Step
+from ithaca.recovery.standing import Place
+from ithaca.recovery.tally import Tally
 from ithaca.runtime.engine.adamw import OptimizerSettings
 from ithaca.runtime.engine.autograd import (
     Trace,
@@ -21,7 +23,6 @@ from ithaca.runtime.engine.autograd import (
     leaves,
     try_split,
 )
-from ithaca.runtime.engine.ballot import Tally
 from ithaca.runtime.engine.held import HeldLayer, Model
 from ithaca.runtime.engine.machine import Gradients, StepMachine, Wires
 from ithaca.runtime.engine.randomness import Randomness
@@ -65,7 +66,7 @@ class Holdings:
 
     workload: Workload
     model: Model
-    layers: Mapping[int, HeldLayer]
+    layers: dict[int, HeldLayer]
     settings: OptimizerSettings
     skip_not_finite: bool
     randomness: Randomness
@@ -79,9 +80,15 @@ class LayerMachine(StepMachine):
     """One worker's step on the layers that it holds."""
 
     def __init__(
-        self, program: Program, step: int, wires: Wires, holdings: Holdings, training: bool = True
+        self,
+        program: Program,
+        step: int,
+        wires: Wires,
+        holdings: Holdings,
+        layers: Iterable[int],
+        training: bool = True,
     ) -> None:
-        super().__init__(program, step, wires, sorted(holdings.layers), training)
+        super().__init__(program, step, wires, sorted(layers), training)
         self._holdings = holdings
         self._num_layers = program.num_layers
         self._splits = any(isinstance(a, Compute) and a.op is Op.I for a in program)
@@ -113,8 +120,13 @@ class LayerMachine(StepMachine):
         divisor = holdings.settings.divisor(tally.count, tally.norm)
         for layer in action.layers:
             began = time.perf_counter()
-            holdings.layers[layer].step(self.reduced[layer], rate, divisor)
+            holdings.layers[layer].step(self.gradients(layer), rate, divisor)
             self._note(Op.STEP, layer, began)
+
+    def begun(self) -> tuple[frozenset[Place], frozenset[Place]]:
+        """The traces, without and with what W starts from."""
+        owed = {place for place, trace in self._traces.items() if trace.owes_weights}
+        return frozenset(self._traces.keys() - owed), frozenset(owed)
 
     def templates(self, layer: int) -> Sequence[Tensor]:
         """The fp32 weights."""

@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ithaca.planner.program import Compute, Program, Reduce, Step, Tie, Transfer
+from ithaca.planner.program import Cargo, Compute, Program, Reduce, Spread, Step, Tie, Transfer
 from ithaca.planner.span import Span
 from ithaca.planner.tree import Node, cover
-from ithaca.runtime.engine.ballot import Ballot, Tally
+from ithaca.recovery.standing import Place
+from ithaca.recovery.tally import Tally
+from ithaca.runtime.engine.ballot import Ballot
 from ithaca.runtime.engine.channel import Channel
 from ithaca.runtime.engine.courier import Courier, Key
 from ithaca.runtime.engine.flat import Flat
 from ithaca.runtime.engine.partials import Partials
 from ithaca.runtime.engine.reduction import exact_sum, fast_sum
-from ithaca.runtime.engine.steps import Steps
+from ithaca.runtime.engine.steps import Pending, Steps
 from ithaca.runtime.engine.tags import Tags
 from ithaca.runtime.workload import Value
 
@@ -65,11 +67,17 @@ class Wires:
 class StepMachine(ABC):
     """One worker in one step. A subclass computes; this class moves, sums and votes.
 
+    It outlives its generation: when the step goes on in another one, with other wires and another
+    Program, everything that has been computed is still here.
+
     Attributes:
         values: what lies at the cuts, kept until the step is over.
         partials: per held layer, the sums of gradients so far.
         reduced: per held layer, the sum over all micro-batches, once REDUCE is done.
+        tied: per layer with shared weights, ``reduced`` with the other layer's gradient added.
         ballot: this worker's part of the commit.
+        voted: whether the ballot was sent.
+        tally: what all ballots said; None before.
     """
 
     def __init__(
@@ -83,9 +91,19 @@ class StepMachine(ABC):
             layer: Partials(program.num_micro_batches, add_gradients) for layer in held
         }
         self.reduced: dict[int, Gradients] = {}
+        self.tied: dict[int, Gradients] = {}
         self.ballot = Ballot(program.num_layers, program.num_micro_batches, step)
+        self.voted = False
+        self.tally: Tally | None = None
         self._wires = wires
         self._courier = wires.courier(self.tags, training)
+
+    def rewire(self, wires: Wires) -> None:
+        """Go on in a new generation: what was on its way is lost, what is here stays."""
+        self._wires = wires
+        self._courier = wires.courier(self.tags, self.training)
+        self.tied.clear()
+        self.voted = False
 
     @abstractmethod
     def compute(self, action: Compute) -> None:
@@ -94,6 +112,10 @@ class StepMachine(ABC):
     @abstractmethod
     def step(self, action: Step, tally: Tally) -> None:
         """Change the weights with ``reduced``."""
+
+    @abstractmethod
+    def begun(self) -> tuple[frozenset[Place], frozenset[Place]]:
+        """(layer, micro-batch) between F and B or I, and those between I and W."""
 
     @abstractmethod
     def templates(self, layer: int) -> Sequence[Tensor]:
@@ -113,11 +135,23 @@ class StepMachine(ABC):
 
     def can_post(self, action: Transfer) -> bool:
         """Whether the receive's shapes are known."""
+        self._seed(action)
         return self._courier.can_post(action)
 
     def post(self, action: Transfer) -> None:
         """Post the receive."""
+        self._seed(action)
         self._courier.post(action)
+
+    def _seed(self, action: Transfer) -> None:
+        """A gradient has the form of its activation, which may never have been sent from here."""
+        key = (Cargo.ACTIVATION, action.cut, action.micro_batch)
+        if action.cargo is Cargo.GRADIENT and key in self.values:
+            self._courier.seed(action.cut, action.micro_batch, self.values[key])
+
+    def gradients(self, layer: int) -> Gradients:
+        """What the layer is stepped with."""
+        return self.tied.get(layer, self.reduced[layer])
 
     def awaits(self, key: Key) -> bool:
         """Whether the value must still be fetched."""
@@ -135,7 +169,49 @@ class StepMachine(ABC):
             for layer, sums in nodes.items():
                 self.reduced[layer] = sums[0, self.tags.num_micro_batches]
         else:
-            yield from self._reduce_over_workers(action, nodes)
+            others = [s.worker for s in action.shares if s.worker != self._wires.channel.worker]
+            told = self._tell(action.layers, others, others)
+            views = yield from self._reduce_over_workers(action, nodes)
+            yield from self._hear(action.layers, told)
+            self._take_reduced(action.layers, views)
+
+    def spread(self, action: Spread) -> Steps[None]:
+        """Give the reduced gradient to holders that lack it, or take it."""
+        channel, tag = self._wires.channel, self.tags.spread(action.layers.first)
+        flat = self._flat(action.layers)
+        if channel.worker == action.source:
+            self._tell(action.layers, action.targets, ())
+            vector = flat.pack([t for layer in action.layers for t in self.reduced[layer]])
+            for target in action.targets if flat.size else ():
+                channel.send(target, tag, vector)
+            return
+        told = self._tell(action.layers, (), [action.source])
+        vector = torch.zeros(flat.size, device=self._wires.device)
+        if flat.size:
+            vector = yield channel.receive(action.source, tag, vector)
+        yield from self._hear(action.layers, told)
+        self._take_reduced(action.layers, flat.unpack(vector))
+
+    def _flat(self, layers: Span) -> Flat:
+        return Flat.of([tensor for layer in layers for tensor in self.templates(layer)])
+
+    def _take_reduced(self, layers: Span, views: Sequence[Tensor]) -> None:
+        left = iter(views)
+        for layer in layers:
+            self.reduced[layer] = [next(left) for _ in self.templates(layer)]
+
+    def _tell(self, layers: Span, to: Sequence[int], hear: Sequence[int]) -> list[Pending]:
+        """Send the losses that belong to ``layers``, and post the receives of those of others."""
+        channel, tag = self._wires.channel, self.tags.facts(layers.first)
+        mine = torch.from_numpy(self.ballot.facts(layers))
+        posted = [channel.receive(peer, tag, torch.empty_like(mine)) for peer in hear]
+        for peer in to:
+            channel.send(peer, tag, mine)
+        return posted
+
+    def _hear(self, layers: Span, posted: Sequence[Pending]) -> Steps[None]:
+        for pending in posted:
+            self.ballot.learn(layers, (yield pending).numpy())
 
     def _check_share(self, action: Reduce, nodes: Mapping[int, Mapping[Node, Gradients]]) -> None:
         worker = self._wires.channel.worker
@@ -152,9 +228,8 @@ class StepMachine(ABC):
 
     def _reduce_over_workers(
         self, action: Reduce, nodes: Mapping[int, Mapping[Node, Gradients]]
-    ) -> Steps[None]:
-        shapes = {layer: self.templates(layer) for layer in action.layers}
-        flat = Flat.of([tensor for layer in action.layers for tensor in shapes[layer]])
+    ) -> Steps[list[Tensor]]:
+        flat = self._flat(action.layers)
         kept = self._wires.vectors.setdefault(action.layers, {})
         for node in nodes[action.layers.first]:
             parts = [t for layer in action.layers for t in nodes[layer][node]]
@@ -169,9 +244,7 @@ class StepMachine(ABC):
             yield from exact_sum(action, mine, flat, out, self._wires.channel, self.tags)
         else:
             out = yield from fast_sum(action, mine, out, self._wires.channel)
-        views = iter(flat.unpack(out))
-        for layer in action.layers:
-            self.reduced[layer] = [next(views) for _ in shapes[layer]]
+        return flat.unpack(out)
 
     def tie(self, action: Tie) -> Steps[None]:
         """Replace the gradients of shared weights by lower + upper, on both ends."""
@@ -201,25 +274,26 @@ class StepMachine(ABC):
         total = flat.unpack(sums[action.lower] + sums[action.upper])
         for layer, (holders, positions) in ends.items():
             if channel.worker in holders:
-                gradients = list(self.reduced[layer])
+                gradients = list(self.gradients(layer))
                 for position, gradient in zip(positions, total, strict=True):
                     gradients[position] = gradient.clone()
-                self.reduced[layer] = gradients
+                self.tied[layer] = gradients
 
     def commit(self) -> Steps[Tally]:
         """Vote, and count everybody's ballots."""
         channel = self._wires.channel
-        for layer, gradients in self.reduced.items():
-            self.ballot.squares[layer] = self.squares(layer, gradients)
+        for layer in self.reduced:
+            self.ballot.squares[layer] = self.squares(layer, self.gradients(layer))
         mine = torch.from_numpy(self.ballot.pack())
         peers = [worker for worker in channel.workers if worker != channel.worker]
         posted = [channel.receive(p, self.tags.ballot, torch.empty_like(mine)) for p in peers]
         for peer in peers:
             channel.send(peer, self.tags.ballot, mine)
+        self.voted = True
         ballots = [mine.numpy()]
         for pending in posted:
             ballots.append((yield pending).numpy())
-        tally = self.ballot.tally(ballots)
+        self.tally = tally = self.ballot.tally(ballots)
         channel.settle()
         self._courier.end_step()
         return tally

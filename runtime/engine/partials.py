@@ -51,6 +51,10 @@ class Partials(Generic[V]):
         """The maximal sums so far, by node, in order of their micro-batches."""
         return dict(sorted(self._nodes.items()))
 
+    def micro_batches(self) -> frozenset[int]:
+        """Those whose gradients are in a sum."""
+        return frozenset(mb for low, high in self._nodes for mb in range(low, high))
+
     def clear(self) -> None:
         """Forget everything: the step is over."""
         self._nodes.clear()

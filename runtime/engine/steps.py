@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from ithaca.planner.program import Action
+from ithaca.recovery.strategy import Move
 
 T = TypeVar("T")
+Point = Action | Move
+"""A named point of the protocol."""
 
 
 class Pending(Protocol):
@@ -29,14 +32,14 @@ class Pending(Protocol):
 class Before:
     """The worker is about to start ``action``."""
 
-    action: Action
+    action: Point
 
 
 @dataclass(frozen=True, slots=True)
 class After:
     """The worker has done its part of ``action``."""
 
-    action: Action
+    action: Point
 
 
 Request = Before | After | Pending

@@ -31,11 +31,19 @@ class Tags:
 
     def reduce(self, first_layer: int, node_low: int) -> int:
         """A partial sum of the span that starts at ``first_layer``, of the node at ``node_low``."""
-        return self._behind_transfers + first_layer * (self.num_micro_batches + 1) + node_low
+        return self._behind_transfers + first_layer * (self.num_micro_batches + 3) + node_low
 
     def gather(self, first_layer: int) -> int:
         """The reduced chunk of the span that starts at ``first_layer``."""
         return self.reduce(first_layer, self.num_micro_batches)
+
+    def facts(self, first_layer: int) -> int:
+        """What is told beside the reduction of the span: losses of its micro-batches."""
+        return self.reduce(first_layer, self.num_micro_batches + 1)
+
+    def spread(self, first_layer: int) -> int:
+        """The reduced gradient of the span, for a holder that lacks it."""
+        return self.reduce(first_layer, self.num_micro_batches + 2)
 
     def tie(self, lower: int, upper: int) -> int:
         """The gradient exchange of two tied layers."""
@@ -46,3 +54,7 @@ class Tags:
     def ballot(self) -> int:
         """The commit."""
         return self.tie(self.num_layers, self.num_layers)
+
+    def state(self, layer: int, part: int) -> int:
+        """Tensor ``part`` of the state of ``layer`` on its way to a new holder."""
+        return self.ballot + 1 + part * self.num_layers + layer

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from ithaca.planner.program import Program
-from ithaca.planner.span import Span
 from ithaca.runtime.engine.adamw import OptimizerSettings
-from ithaca.runtime.engine.ballot import Tally
-from ithaca.runtime.engine.channel import Channel
 from ithaca.runtime.engine.held import HeldLayer, Model
-from ithaca.runtime.engine.interpreter import interpret
 from ithaca.runtime.engine.layer_machine import Holdings, LayerMachine
 from ithaca.runtime.engine.machine import Wires
 from ithaca.runtime.engine.randomness import Randomness
-from ithaca.runtime.engine.steps import Steps
+from ithaca.runtime.engine.stepper import Stepper
 from ithaca.runtime.workload import Workload
 
 
@@ -41,68 +38,79 @@ class EngineSettings:
     optimizer: OptimizerSettings
 
 
-class Trainer:
-    """The layers, optimizer and step count of one worker in one generation."""
+class Trainer(Stepper):
+    """The layers, optimizer and step count of one worker.
+
+    Args:
+        workload: gives layers, batches and the loss.
+        settings: of the engine.
+        layers: indices of those that this worker holds from the start.
+        device: where they are.
+    """
 
     def __init__(
         self,
         workload: Workload,
         settings: EngineSettings,
-        span: Span,
+        layers: Iterable[int],
         device: torch.device | None = None,
     ) -> None:
         device = device or torch.device("cpu")
+        super().__init__(settings.exact, workload.fixed_shapes, device)
         model = Model(tuple(workload.layers()), tuple(workload.ties()))
         randomness = Randomness(settings.seed, device)
         self.settings = settings
-        self.step = 0
         self.holdings = Holdings(
             workload=workload,
             model=model,
-            layers={
-                index: HeldLayer(
-                    index, model, randomness, settings.dtype, device, settings.optimizer
-                )
-                for index in span
-            },
+            layers={},
             settings=settings.optimizer,
             skip_not_finite=settings.skip_not_finite,
             randomness=randomness,
             device=device,
             dtype=settings.dtype,
         )
-        self._wires: Wires | None = None
-        self._draining = False
+        self._arriving: dict[int, HeldLayer] = {}
+        for index in layers:
+            self.holdings.layers[index] = self._build(index)
 
-    def connect(self, channel: Channel) -> None:
-        """Use ``channel`` from now on: a new generation."""
-        self._wires = Wires(
-            channel,
-            self.settings.exact,
-            self.holdings.workload.fixed_shapes,
-            self.holdings.device,
-        )
+    def _build(self, index: int) -> HeldLayer:
+        """The layer with its initial weights."""
+        h, settings = self.holdings, self.settings
+        return HeldLayer(index, h.model, h.randomness, h.dtype, h.device, settings.optimizer)
 
-    def drain(self) -> None:
-        """Ask everybody, with the next ballot, to stop behind the step."""
-        self._draining = True
+    def held(self) -> frozenset[int]:
+        """Indices of the layers that are here."""
+        return frozenset(self.holdings.layers)
 
-    def train_step(self, program: Program) -> Steps[Tally]:
-        """Run one training step; afterwards ``step`` counts it as committed."""
-        machine = self._machine(program, training=True)
-        machine.ballot.drain = self._draining
-        tally = yield from interpret(program, machine)
-        self.step += 1
-        return tally
+    def state(self, layer: int) -> Mapping[str, Tensor]:
+        """Weights, moments and step counts."""
+        return self.holdings.layers[layer].state()
 
-    def validate(self, program: Program) -> Steps[Tally]:
-        """Run the forward-only ``program``; nothing changes."""
-        return (yield from interpret(program, self._machine(program, training=False)))
+    def expect(self, layer: int) -> Mapping[str, Tensor]:
+        """A layer apart, to be filled."""
+        self._arriving[layer] = self._build(layer)
+        return self._arriving[layer].state()
 
-    def _machine(self, program: Program, training: bool) -> LayerMachine:
-        if self._wires is None:
-            raise RuntimeError("the trainer has no channel yet")
-        return LayerMachine(program, self.step, self._wires, self.holdings, training)
+    def accept(self, layer: int) -> None:
+        """Take the filled layer up."""
+        held = self._arriving.pop(layer)
+        held.publish()
+        self.holdings.layers[layer] = held
+
+    def drop(self, layers: Iterable[int]) -> None:
+        """Free the layers, and their times."""
+        gone = set(layers)
+        for layer in gone:
+            del self.holdings.layers[layer]
+        for key in [key for key in self.holdings.meter if key[1] in gone]:
+            del self.holdings.meter[key]
+
+    def machine(
+        self, program: Program, wires: Wires, layers: Iterable[int], training: bool
+    ) -> LayerMachine:
+        """A machine with autograd."""
+        return LayerMachine(program, self.step, wires, self.holdings, layers, training)
 
     def forget_times(self) -> None:
         """Leave the steps so far out of :meth:`times`: they were a warm-up."""

@@ -17,8 +17,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from ithaca.planner.program import Action
-from ithaca.runtime.engine.steps import After, Before, Steps
+from ithaca.runtime.engine.steps import After, Before, Point, Steps
 
 T = TypeVar("T")
 Address = tuple[int, int, int]
@@ -112,7 +111,7 @@ class VirtualCluster:
         self,
         workers: Sequence[int],
         delay: Callable[[Address], float] = lambda _: 0.0,
-        cost: Callable[[int, Action], float] = lambda *_: 0.0,
+        cost: Callable[[int, Point], float] = lambda *_: 0.0,
     ) -> None:
         self.workers = tuple(workers)
         self._delay = delay

@@ -27,8 +27,8 @@ _GIVE_UP = timedelta(milliseconds=1)
 def wake(group: Any, rank: int, size: int) -> dict[int, str]:  # noqa: ANN401 - torch's group
     """Fail every wait on ``group`` in this process, running and to come; what gloo said, by peer.
 
-    May be called from any thread, also while another one waits, and again. It takes about a
-    millisecond for each peer.
+    May be called from any thread, also while another one waits, and again. The first peer takes
+    some ten milliseconds; its end takes the other connections of the group with it.
 
     Args:
         group: a ``ProcessGroupGloo``.

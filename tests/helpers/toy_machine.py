@@ -17,10 +17,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ithaca.planner.program import Action, Cargo, Compute, Op, Program, Step
-from ithaca.runtime.engine.ballot import Tally
+from ithaca.planner.program import Cargo, Compute, Op, Program, Step
+from ithaca.recovery.tally import Tally
 from ithaca.runtime.engine.interpreter import interpret
 from ithaca.runtime.engine.machine import Gradients, StepMachine, Wires
+from ithaca.runtime.engine.steps import Point
 from ithaca.runtime.engine.virtual import Address, VirtualCluster
 
 PRIME = 65521
@@ -115,6 +116,11 @@ class ToyMachine(StepMachine):
             found = contribution(layer, self._activations.pop(key), self._owed.pop(key))
             self.partials[layer].put(action.micro_batch, found)
 
+    def begun(self) -> tuple[frozenset[Pair], frozenset[Pair]]:
+        """Forwards without and with their input gradient."""
+        owed = frozenset(self._owed)
+        return frozenset(self._activations) - owed, owed
+
     def _read(self, cargo: Cargo, cut: int, micro_batch: int) -> int:
         value = self.values[cargo, cut, micro_batch]
         assert isinstance(value, Tensor)
@@ -144,7 +150,7 @@ def run(
     programs: Mapping[int, Program],
     held: Mapping[int, Sequence[int]],
     delay: Callable[[Address], float] = lambda _: 0.0,
-    cost: Callable[[int, Action], float] = lambda *_: 0.0,
+    cost: Callable[[int, Point], float] = lambda *_: 0.0,
 ) -> tuple[dict[int, ToyMachine], dict[int, Tally]]:
     """Run one step of ``programs`` on a virtual cluster; machines and tallies by worker."""
     cluster = VirtualCluster(sorted(programs), delay, cost)
@@ -233,7 +239,7 @@ def faults(
         if sorted(machine.stepped) != sorted(held[worker]):
             found.append(f"worker {worker} stepped {machine.stepped}, not {held[worker]}")
         for layer in held[worker]:
-            mine = machine.reduced.get(layer, [])
+            mine = machine.gradients(layer) if layer in machine.reduced else []
             if len(mine) != len(SHAPES) or not all(map(torch.equal, mine, wanted.reduced[layer])):
                 found.append(f"worker {worker} has another gradient of layer {layer}")
     if len(set(tallies.values())) != 1:

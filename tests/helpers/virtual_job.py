@@ -9,12 +9,12 @@ from itertools import pairwise
 import torch
 
 from ithaca.planner.plan import Pipeline, Plan, Schedule, Stage
-from ithaca.planner.program import Action, Program
+from ithaca.planner.program import Program
 from ithaca.planner.schedule import programs, validation_programs
 from ithaca.planner.span import Span
+from ithaca.recovery.tally import Tally
 from ithaca.runtime.engine.adamw import OptimizerSettings
-from ithaca.runtime.engine.ballot import Tally
-from ithaca.runtime.engine.steps import Steps
+from ithaca.runtime.engine.steps import Point, Steps
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
 from ithaca.runtime.engine.virtual import Address, VirtualCluster
 from ithaca.runtime.workload import Workload
@@ -65,10 +65,10 @@ class VirtualJob:
         plan: Plan,
         settings: EngineSettings = EXACT,
         delay: Callable[[Address], float] = lambda _: 0.0,
-        cost: Callable[[int, Action], float] = lambda *_: 0.0,
+        cost: Callable[[int, Point], float] = lambda *_: 0.0,
     ) -> None:
         self.trainers = {
-            worker: Trainer(workload, settings, plan.layers_of(worker)) for worker in plan.workers
+            worker: Trainer(workload, settings, plan.held(worker)) for worker in plan.workers
         }
         self.cluster = VirtualCluster(plan.workers, delay, cost)
         for worker, trainer in self.trainers.items():

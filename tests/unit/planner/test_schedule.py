@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ithaca.planner.layer import Layer
 from ithaca.planner.plan import Pipeline, Plan, Route, Schedule, Stage
-from ithaca.planner.program import Action, Compute, Op, Program, Reduce, Tie, Transfer
+from ithaca.planner.program import Action, Cargo, Compute, Op, Program, Reduce, Tie, Transfer
 from ithaca.planner.schedule import programs, validation_programs
 from ithaca.planner.span import Span
 from ithaca.planner.timetable import Part, Timetable
@@ -85,9 +85,9 @@ def test_programs_are_a_pure_function_of_the_plan(case: Case) -> None:
 def test_a_lost_message_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Timetable._hand
 
-    def lossy(self: Timetable, cargo: object, cut: int, source: Part, target: Part) -> None:
-        if source.micro_batch != 1:
-            whole(self, cargo, cut, source, target)  # type: ignore[arg-type]
+    def lossy(self: Timetable, cargo: Cargo, cut: int, part: Part, *ends: int) -> None:
+        if part.micro_batch != 1:
+            whole(self, cargo, cut, part, *ends)
 
     monkeypatch.setattr(Timetable, "_hand", lossy)
     with pytest.raises(ProgramError, match="g2 m1 is not here"):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ithaca.runtime.engine.ballot import Ballot, ReplicasDiffer, Tally
+from ithaca.recovery.tally import Tally
+from ithaca.runtime.engine.ballot import Ballot, ReplicasDiffer
 
 LAYERS, MICRO_BATCHES, STEP = 3, 4, 11
 

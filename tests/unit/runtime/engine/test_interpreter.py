@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ithaca.planner.program import Action, Compute, Program, Reduce, Step, Tie, Transfer
-from ithaca.runtime.engine.ballot import Tally
+from ithaca.planner.program import Compute, Program, Reduce, Spread, Step, Tie, Transfer
+from ithaca.recovery.tally import Tally
 from ithaca.runtime.engine.courier import Key
 from ithaca.runtime.engine.interpreter import AHEAD, interpret
 from ithaca.runtime.engine.steps import After, Before, Request, Steps
@@ -52,6 +52,9 @@ class Notes:
         self.said.append(str(action))
         yield from ()
 
+    def spread(self, action: Spread) -> Steps[None]:
+        yield from ()
+
     def tie(self, action: Tie) -> Steps[None]:
         yield from ()
 
@@ -72,8 +75,8 @@ def requests(notes: Notes) -> Iterator[Request]:
 
 def test_every_action_begins_and_ends_once_in_order() -> None:
     found = list(requests(Notes(known=6)))
-    begun: list[Action] = [request.action for request in found if isinstance(request, Before)]
-    ended: list[Action] = [request.action for request in found if isinstance(request, After)]
+    begun = [request.action for request in found if isinstance(request, Before)]
+    ended = [request.action for request in found if isinstance(request, After)]
     assert begun == ended == list(SECOND_STAGE.actions)
     assert len(found) == 2 * len(begun)
 

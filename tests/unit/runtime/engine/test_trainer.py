@@ -88,14 +88,14 @@ def test_the_culprit_is_named() -> None:
 def test_a_no_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     here = job(stages=(2, 2))
     before = here.hashes()
-    machine = Trainer._machine
+    machine = Trainer._new_machine
 
     def against(trainer: Trainer, program: Program, training: bool) -> object:
         made = machine(trainer, program, training)
         made.ballot.vote = program.worker != 2
         return made
 
-    monkeypatch.setattr(Trainer, "_machine", against)
+    monkeypatch.setattr(Trainer, "_new_machine", against)
     with pytest.raises(NotCommitted):
         here.train()
     assert here.hashes() == before
