@@ -18,8 +18,12 @@ from ithaca.planner.profile import Profile
 
 
 class StrategyName(Enum):
-    """The answers; the value is the word in events and drills."""
+    """The answers; the value is the word in events and drills.
 
+    ``keep`` is the plan as it is, where nothing is lost: new workers and notices are no failures.
+    """
+
+    KEEP = "keep"
     REROUTE = "reroute"
     RESHAPE = "reshape"
     SHADOW = "shadow"
@@ -49,6 +53,7 @@ class Situation:
         restore_s: seconds to load a checkpoint and start from it.
         regroup_s: seconds from here to the first action of the new generation, without moves.
         nodes: worker to the name of its machine.
+        samples_per_micro_batch: for scores in samples per second.
     """
 
     plan: Plan
@@ -66,6 +71,7 @@ class Situation:
     restore_s: float = 0.0
     regroup_s: float = 0.05
     nodes: Mapping[int, str] = field(default_factory=dict)
+    samples_per_micro_batch: int = 1
 
     @cached_property
     def survivors(self) -> tuple[int, ...]:
