@@ -68,7 +68,7 @@ class FaultError(ValueError):
 
 
 CONTROLLER = "controller"
-ACTIONS = ("F", "B", "I", "W", "SEND", "RECV", "REDUCE", "TIE", "COMMIT", "STEP")
+ACTIONS = ("F", "B", "I", "W", "SEND", "RECV", "REDUCE", "SPREAD", "TIE", "COMMIT", "STEP")
 """Points of a worker's Program: its actions, in their own text form."""
 WORKER_POINTS = ("vote", "stand", "adopt", "meet", "move", "redo", "validate", "save")
 """Named points of a worker beside its Program: the ballot inside COMMIT, what it answers when it

@@ -76,6 +76,8 @@ class StuckRun:
 
     def _arrived(self, worker: int, step: int, action: Action) -> bool:
         at = self.programs[worker].actions.index(action)
+        if worker == self.victim and (step, at) == self.stuck:
+            return False  # it has come, and brings nothing
         return (self.step[worker], self.position[worker]) >= (step, at)
 
     def _others(self, worker: int, action: Action) -> list[int]:
