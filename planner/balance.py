@@ -7,6 +7,7 @@ pipeline has a faster slowest stage within the bound.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -120,6 +121,36 @@ class Balancer:
             np.where(self._empty | (self.bytes_of(duty, k) > limit), np.inf, self.seconds)
             for k in range(duty.stages)
         ]
+        return self._fastest(costs)
+
+    def within(
+        self, peaks: Sequence[Matrix], limit: float
+    ) -> tuple[float, tuple[Span, ...]] | None:
+        """As :meth:`fastest`, with ``peaks[k][i, j]`` bytes if stage k has layers i to j - 1."""
+        return self._fastest(
+            [np.where(self._empty | (peak > limit), np.inf, self.seconds) for peak in peaks]
+        )
+
+    def least(self, peaks: Sequence[Matrix]) -> tuple[float, tuple[Span, ...]]:
+        """Bytes of the largest stage of the split that makes it smallest, and that split."""
+        costs = [np.where(self._empty, np.inf, peak) for peak in peaks]
+        smallest = _bottleneck(costs)
+        found = self.within(peaks, smallest)
+        assert found is not None, "there are at least as many layers as stages"
+        return smallest, found[1]
+
+    def slowest(self, most_stages: int) -> list[float]:
+        """Seconds per micro-batch of the slowest stage with 1, 2, ... stages, memory aside."""
+        cost = np.where(self._empty, np.inf, self.seconds)
+        best = np.full(self._count + 1, np.inf)
+        best[-1] = 0.0
+        found = []
+        for _ in range(most_stages):
+            best = np.min(np.maximum(cost, best[None, :]), axis=1)
+            found.append(float(best[0]))
+        return found
+
+    def _fastest(self, costs: list[Matrix]) -> tuple[float, tuple[Span, ...]] | None:
         slowest = _bottleneck(costs)
         if slowest == np.inf:
             return None

@@ -6,11 +6,15 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
+from math import floor, prod
 
-from ithaca.planner.tree import Node, children
+from ithaca.planner.tree import children
 
 ALL_PARTITIONS_UP_TO = 12
 """Up to so many workers every set of pipeline lengths is tried; above only nearly equal ones."""
+
+MOST_ORDERS = 1 << 10
+"""Up to so many states of the dynamic programming, blocks are put into the best order."""
 
 
 def lengths(num_workers: int, max_stages: int, max_pipelines: int) -> Iterator[tuple[int, ...]]:
@@ -59,14 +63,90 @@ def counts(
     return tuple(dealt)
 
 
+def shared(
+    counts_: Sequence[int],
+    num_micro_batches: int,
+    seconds: Callable[[int, int], float],
+) -> tuple[dict[int, int], ...]:
+    """Micro-batches for groups of identical pipelines: per group, how many get which number.
+
+    As :func:`counts`, but in time that depends on the number of groups, not of pipelines:
+    ``seconds(group, micro_batches)`` must grow linearly beyond the first micro-batch.
+
+    Args:
+        counts_: pipelines of each group; together at most ``num_micro_batches``.
+        num_micro_batches: of a step.
+        seconds: of a pipeline of the group.
+    """
+    groups = range(len(counts_))
+    base = [seconds(group, 1) for group in groups]
+    slope = [max(1e-12, seconds(group, 2) - base[group]) for group in groups]
+
+    def most(end_s: float) -> list[int]:
+        """Micro-batches that a pipeline of each group ends with until ``end_s``."""
+        return [max(1, floor((end_s - base[g]) / slope[g] + 1e-9) + 1) for g in groups]
+
+    def dealt(end_s: float) -> int:
+        return sum(count * each for count, each in zip(counts_, most(end_s), strict=True))
+
+    low, high = min(base) - max(slope), max(base) + max(slope) * num_micro_batches
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if dealt(middle) >= num_micro_batches else (middle, high)
+    each = most(high)
+    spare = dealt(high) - num_micro_batches
+    found = [Counter({each[g]: counts_[g]}) for g in groups]
+    while spare > 0:  # the latest pipelines give back what is too much
+        ends = [
+            (base[g] + slope[g] * (top - 1), g, top)
+            for g in groups
+            for top in [max(found[g])]
+            if top > 1
+        ]
+        _, g, top = max(ends)
+        moved = min(spare, found[g][top])
+        found[g][top] -= moved
+        found[g][top - 1] += moved
+        found[g] = +found[g]
+        spare -= moved
+    return tuple(dict(group) for group in found)
+
+
 def blocks(sizes: Sequence[int]) -> tuple[range, ...]:
     """Contiguous blocks of ``sizes``, in the order that leaves the fewest partial sums in all.
 
-    Dynamic programming over how many blocks of each size lie to the left; block k of the result
-    has ``sizes[k]`` micro-batches.
+    Block k of the result has ``sizes[k]`` micro-batches. With very many blocks of several sizes,
+    those of a size stay together, and only ascending and descending sizes are compared.
     """
-    total = sum(sizes)
-    kinds = sorted(Counter(sizes).items())
+    kinds = tuple(sorted(Counter(sizes).items()))
+    firsts = {size: list(reversed(starts)) for size, starts in _placed(kinds).items()}
+    return tuple(range(low := firsts[size].pop(), low + size) for size in sizes)
+
+
+@lru_cache(maxsize=256)
+def _placed(kinds: tuple[tuple[int, int], ...]) -> dict[int, list[int]]:
+    """Where blocks of each size begin; ``kinds`` are (size, count) pairs, ascending."""
+    if len(kinds) == 1 or prod(count + 1 for _, count in kinds) > MOST_ORDERS:
+        return min((_runs(order) for order in (kinds, kinds[::-1])), key=_all_nodes)
+    return _best_placed(kinds)
+
+
+def _runs(kinds: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
+    placed, low = {}, 0
+    for size, count in kinds:
+        placed[size] = [low + size * place for place in range(count)]
+        low += size * count
+    return placed
+
+
+def _all_nodes(placed: dict[int, list[int]]) -> int:
+    total = sum(size * len(starts) for size, starts in placed.items())
+    return sum(nodes(low, low + size, total) for size, starts in placed.items() for low in starts)
+
+
+def _best_placed(kinds: tuple[tuple[int, int], ...]) -> dict[int, list[int]]:
+    """Dynamic programming over how many blocks of each size lie to the left."""
+    total = sum(size * count for size, count in kinds)
 
     @cache
     def fewest(used: tuple[int, ...]) -> tuple[int, int]:
@@ -82,15 +162,15 @@ def blocks(sizes: Sequence[int]) -> tuple[range, ...]:
         return min(options)
 
     used = (0,) * len(kinds)
-    placed: dict[int, list[range]] = {}
+    placed: dict[int, list[int]] = {}
     low = 0
     while low < total:
         kind = fewest(used)[1]
         size = kinds[kind][0]
-        placed.setdefault(size, []).append(range(low, low + size))
+        placed.setdefault(size, []).append(low)
         low += size
         used = (*used[:kind], used[kind] + 1, *used[kind + 1 :])
-    return tuple(placed[size].pop(0) for size in sizes)
+    return placed
 
 
 def aligned(num_pipelines: int, num_micro_batches: int) -> tuple[range, ...]:
@@ -98,27 +178,25 @@ def aligned(num_pipelines: int, num_micro_batches: int) -> tuple[range, ...]:
 
     They need the least memory for partial sums, but pipelines may end at different times.
     """
-    found: list[Node] = [(0, num_micro_batches)]
+    # A heap: the largest node is halved next, of equal ones the first.
+    found = [(-num_micro_batches, 0, num_micro_batches)]
     while len(found) < num_pipelines:
-        found.sort(key=lambda node: (node[1] - node[0], -node[0]))
-        found += children(found.pop())
-    found.sort(key=lambda node: (node[0] - node[1], node[0]))
-    return tuple(range(low, high) for low, high in found)
+        _, *node = heapq.heappop(found)
+        for low, high in children((node[0], node[1])):
+            heapq.heappush(found, (low - high, low, high))
+    return tuple(range(low, high) for _, low, high in sorted(found))
 
 
-@lru_cache(maxsize=1 << 14)
 def nodes(low: int, high: int, num_micro_batches: int) -> int:
     """Partial sums that micro-batches ``low`` to ``high`` - 1 end up as: the size of their cover.
 
-    Only nodes on the borders of the block are visited, unlike in :func:`tree.cover`.
+    The tree's nodes are aligned powers of two, the last ones cut short at the number of
+    micro-batches; so the cover is counted bit by bit, unlike in :func:`tree.cover`.
     """
-
-    def visit(node: Node) -> int:
-        if high <= node[0] or node[1] <= low:
-            return 0
-        if low <= node[0] and node[1] <= high:
-            return 1
-        left, right = children(node)
-        return visit(left) + visit(right)
-
-    return visit((0, num_micro_batches))
+    if high == num_micro_batches:
+        high = 1 << (num_micro_batches - 1).bit_length()
+    found = 0
+    while low < high:
+        found += (low & 1) + (high & 1)
+        low, high = (low + 1) >> 1, high >> 1
+    return found

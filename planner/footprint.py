@@ -1,0 +1,192 @@
+"""The peak memory of stages, exactly as ``planner.memory`` counts it, without their Programs.
+
+What a stage holds at any moment is a sum of four things, each times a number that depends on the
+order alone: saved activations, gradient copies, and the tensors that crossed the cuts below and
+above. So the moments that can be a peak are found once for an order and serve every split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ithaca.planner.deal import nodes
+from ithaca.planner.layout import Split
+from ithaca.planner.order import Order
+from ithaca.planner.profile import Profile
+from ithaca.planner.program import Compute, Op, Transfer
+
+Matrix = NDArray[np.float64]
+Moment = tuple[int, int, int, int]
+"""Micro-batches saved, gradient copies, tensors over the cut below, and over the one above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Partial sums of a block of micro-batches, completed in order.
+
+    Attributes:
+        after: how many there are behind each micro-batch.
+    """
+
+    after: tuple[int, ...]
+
+    @property
+    def left(self) -> int:
+        """Partial sums at the end."""
+        return self.after[-1]
+
+    @property
+    def additions(self) -> tuple[int, ...]:
+        """Additions behind each micro-batch."""
+        before = (0, *self.after)
+        return tuple(a + 1 - b for a, b in zip(before, self.after, strict=False))
+
+
+@lru_cache(maxsize=1 << 14)
+def sums_of(low: int, high: int, num_micro_batches: int, *, exact: bool = True) -> Sums:
+    """The partial sums of micro-batches ``low`` to ``high`` - 1; one running sum if not exact."""
+    if not exact:
+        return Sums((1,) * (high - low))
+    return Sums(tuple(nodes(low, last + 1, num_micro_batches) for last in range(low, high)))
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """What a REDUCE gathers: ``total`` partial sums of all ``workers`` that hold the layers."""
+
+    workers: int
+    total: int
+
+    def arriving(self, size: int) -> int:
+        """Bytes of the chunks that come for ``size`` bytes of gradients."""
+        return 0 if self.workers == 1 else self.total * -(-size // self.workers)
+
+
+class Footprint:
+    """Peak bytes on ``profile``."""
+
+    def __init__(self, profile: Profile, *, exact: bool = True) -> None:
+        layers = profile.layers
+        self._exact = exact
+        self._static = _sums([layer.param_bytes + layer.state_bytes for layer in layers])
+        self._saved = _sums([layer.activation_bytes for layer in layers])
+        self._gradient = _sums([layer.grad_bytes for layer in layers])
+        self._crossing = [0, *(layer.output_bytes for layer in layers[:-1]), 0]
+        crossing = np.array(self._crossing, dtype=float)
+        self._all_static = _between(self._static)
+        self._between = (
+            _between(self._saved),
+            _between(self._gradient),
+            crossing[:, None],
+            crossing[None, :],
+        )
+
+    def peaks(
+        self,
+        split: Split,
+        order: Order,
+        sums: Sums,
+        gathering: Gathering,
+        pieces: Sequence[tuple[int, int]],
+    ) -> list[int]:
+        """Peak bytes of each stage; ``pieces`` are reduced in this order."""
+        found = []
+        for stage, span in enumerate(split):
+            inside = [p for p in pieces if span.first <= p[0] < span.last]
+            sizes = [self._gradient[last] - self._gradient[first] for first, last in inside]
+            found.append(self._peak(split, stage, order, sums, gathering, sizes))
+        return found
+
+    def _peak(
+        self,
+        split: Split,
+        stage: int,
+        order: Order,
+        sums: Sums,
+        gathering: Gathering,
+        sizes: Sequence[int],
+    ) -> int:
+        first, last = split[stage].first, split[stage].last
+        saved, gradient = (t[last] - t[first] for t in (self._saved, self._gradient))
+        below, above = self._crossing[first], self._crossing[last]
+        most = max(
+            held * saved + copies * gradient + low * below + high * above
+            for held, copies, low, high in moments(order, stage, sums)
+        )
+        crossed = 2 * order.micro_batches * (below + above)
+        now = sums.left * gradient + crossed
+        for size in sizes:
+            if self._exact:
+                now += size
+            most = max(most, now + gathering.arriving(size))
+        return self._static[last] - self._static[first] + max(most, now)
+
+    def matrix(
+        self, order: Order, stage: int, patterns: Sequence[Sums], gathering: Gathering
+    ) -> Matrix:
+        """Peak bytes of ``stage`` for every span of layers [first, last].
+
+        It is the most for any of ``patterns``, and as if the stage was reduced in one piece.
+        """
+        saved, gradient, below, above = self._between
+        left = max(sums.left for sums in patterns) if self._exact else 0
+        most = (left + 1) * gradient + 2 * order.micro_batches * (below + above)
+        if gathering.workers > 1:
+            most = most + gathering.total * np.ceil(gradient / gathering.workers)
+        every = {moment for sums in patterns for moment in moments(order, stage, sums)}
+        for held, copies, low, high in every:
+            now = held * saved + copies * gradient + low * below + high * above
+            most = np.maximum(most, now)
+        total: Matrix = self._all_static + most
+        return total
+
+    def least(self) -> Matrix:
+        """What no stage of these layers can do without, for every span [first, last]."""
+        saved, gradient, below, above = self._between
+        total: Matrix = self._all_static + saved + gradient + below + above
+        return total
+
+
+@lru_cache(maxsize=1 << 14)
+def moments(order: Order, stage: int, sums: Sums) -> tuple[Moment, ...]:
+    """The moments of ``stage`` of which none has less of everything than another."""
+    found = []
+    held = turn = low = high = copies = 0
+    for action in order.actions[stage]:
+        match action:
+            case Transfer(cut=cut):
+                low += cut == stage
+                high += cut != stage
+            case Compute(op=Op.F):
+                held += 1
+            case Compute(op=Op.B | Op.W):
+                found.append((held, copies + 1, low, high))
+                copies = sums.after[turn]
+                turn += 1
+                held -= 1
+                continue
+            case _:
+                continue
+        found.append((held, copies, low, high))
+    # What has crossed only grows: later moments can be beaten by earlier ones in the rest alone.
+    kept: list[Moment] = []
+    for moment in reversed(found):
+        if not any(moment[0] <= k[0] and moment[1] <= k[1] for k in kept):
+            kept.append(moment)
+    return tuple(kept)
+
+
+def _sums(values: Sequence[int]) -> list[int]:
+    return [0, *accumulate(values)]
+
+
+def _between(sums: Sequence[int]) -> Matrix:
+    array = np.array(sums, dtype=np.float64)
+    differences: Matrix = array[None, :] - array[:, None]
+    return differences

@@ -1,0 +1,148 @@
+"""What lies behind the computes of a step: REDUCE, TIE, COMMIT and STEP, for a whole layout.
+
+Pipelines of one kind are looked at once. A worker's reductions stand in one global order, so going
+through them once with a clock for each stage of each kind gives the times of the simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from ithaca.planner.costs import VOTE_BYTES
+from ithaca.planner.layout import Split
+from ithaca.planner.pace import Floats
+from ithaca.planner.profile import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Pipelines that are alike.
+
+    Attributes:
+        split: the layers of their stages.
+        ends: seconds until each stage has done its computes.
+        count: of such pipelines.
+    """
+
+    split: Split
+    ends: Floats
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """Partial sums that are brought to every REDUCE.
+
+    Attributes:
+        workers: that hold a layer: the number of pipelines.
+        most: partial sums of the worker that has most.
+        total: of all workers.
+    """
+
+    workers: int
+    most: int
+    total: int
+
+
+class Tail:
+    """Seconds and order of what follows the computes."""
+
+    def __init__(
+        self, profile: Profile, ties: Sequence[tuple[int, int]] = (), *, exact: bool = True
+    ) -> None:
+        layers = profile.layers
+        self._profile = profile
+        self._exact = exact
+        self._ties = sorted((min(pair), max(pair)) for pair in ties)
+        self._step_s = [0.0, *accumulate(layer.step_s for layer in layers)]
+        self._bytes = [0, *accumulate(layer.grad_bytes for layer in layers)]
+
+    def step_s(
+        self, kinds: Sequence[Kind], pieces: Sequence[tuple[int, int]], brought: Brought
+    ) -> float:
+        """Seconds of the step in which the computes end as ``kinds`` say.
+
+        Args:
+            kinds: all pipelines.
+            pieces: spans that are reduced, in order; see :func:`reductions`.
+            brought: to each of these.
+        """
+        clocks = [kind.ends.tolist() for kind in kinds]
+        places = [_places(kind.split) for kind in kinds]
+        for first, last in pieces:
+            seconds = self._reduce_s(self._bytes[last] - self._bytes[first], brought)
+            here = [place[first] for place in places]
+            end = max(clock[k] for clock, k in zip(clocks, here, strict=True)) + seconds
+            for clock, k in zip(clocks, here, strict=True):
+                clock[k] = end
+        for lower, upper in self._ties:
+            self._tie(lower, upper, kinds, places, clocks)
+        link, action_s = self._profile.link, self._profile.action_s
+        workers = sum(kind.count * len(kind.split) for kind in kinds)
+        last_s: float = max(max(clock) for clock in clocks)
+        committed = last_s + action_s + (workers - 1) * link.seconds(VOTE_BYTES)
+        slowest: float = max(
+            self._step_s[span.last] - self._step_s[span.first]
+            for kind in kinds
+            for span in kind.split
+        )
+        step_s: float = committed + action_s + slowest
+        return step_s
+
+    def _reduce_s(self, size: int, brought: Brought) -> float:
+        link, workers = self._profile.link, brought.workers
+        most, total = (brought.most, brought.total) if self._exact else (1, workers)
+        if workers == 1:
+            return self._profile.action_s + (total - 1) * size / self._profile.add_bytes_per_s
+        chunk = size / workers
+        message_s = link.latency_s + chunk / link.bytes_per_s
+        adding_s = (total - 1) * chunk / self._profile.add_bytes_per_s
+        return self._profile.action_s + (workers - 1) * (most + 1) * message_s + adding_s
+
+    def _tie(
+        self,
+        lower: int,
+        upper: int,
+        kinds: Sequence[Kind],
+        places: Sequence[Sequence[int]],
+        clocks: list[list[float]],
+    ) -> None:
+        size = self._profile.layers[lower].grad_bytes
+        apart = [place[lower] != place[upper] for place in places]
+        seconds = self._profile.action_s + size / self._profile.add_bytes_per_s
+        if any(apart):  # each end of a pipeline gets the other one's gradient, all at once
+            larger = max(size, self._profile.layers[upper].grad_bytes)
+            seconds += self._profile.link.seconds(larger)
+        ends = ((clock, place) for clock, place in zip(clocks, places, strict=True))
+        pairs = [(clock, place[layer]) for clock, place in ends for layer in (lower, upper)]
+        end = max(clock[k] for clock, k in pairs) + seconds
+        for clock, k in pairs:
+            clock[k] = end
+
+
+def reductions(kinds: Sequence[tuple[Split, Sequence[int]]]) -> list[tuple[int, int]]:
+    """The spans that are reduced one by one, in order: those ready first, later layers first.
+
+    Between two borders of any pipeline's stages nothing changes; see ``planner.schedule``.
+    """
+    borders = sorted({0, *(span.last for split, _ in kinds for span in split)})
+    ready = np.zeros(len(borders) - 1)
+    for split, finish in kinds:
+        cuts = np.searchsorted(borders, [span.last for span in split])
+        widths = np.diff(cuts, prepend=0)
+        ready = np.maximum(ready, np.repeat(np.asarray(finish), widths))
+    queue = sorted(zip(ready.tolist(), pairwise(borders), strict=True), key=_turn)
+    return [piece for _, piece in queue]
+
+
+def _turn(entry: tuple[float, tuple[int, int]]) -> tuple[float, int]:
+    return entry[0], -entry[1][0]
+
+
+def _places(split: Split) -> list[int]:
+    """For each layer the stage that holds it."""
+    return [stage for stage, span in enumerate(split) for _ in span]
