@@ -189,6 +189,9 @@ def _allowed(
     if not one.feasible or one.plan is None:
         return one
     reason = forbidden
+    if not reason and policy.strategies is not None and one.strategy not in policy.strategies:
+        names = ", ".join(sorted(name.value for name in policy.strategies))
+        reason = f"the policy allows {names} only"
     if not reason and (number := len(one.plan.workers)) < policy.min_workers:
         reason = f"{number} workers, and min_workers asks for {policy.min_workers}"
     if not reason and (ends_s := _ends_s(one.plan, situation, hazard)) is not None:

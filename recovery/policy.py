@@ -23,12 +23,14 @@ class Policy:
         max_failures: of the whole job; None for any number.
         quarantine_failures: a machine with so many failures within the window takes no part.
         quarantine_s: that window, in seconds.
+        strategies: the only answers that may be given; None for all. Refusing is always possible.
     """
 
     min_workers: int = 1
     max_failures: int | None = None
     quarantine_failures: int = 3
     quarantine_s: float = 3600.0
+    strategies: frozenset[StrategyName] | None = None
 
 
 @dataclass(frozen=True, slots=True)

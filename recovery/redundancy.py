@@ -29,6 +29,26 @@ def restored(plan: Plan, situation: Situation) -> Candidate | None:
     return candidate(StrategyName.SHADOW, safer, situation, "a second holder of every layer")
 
 
+def kept(plan: Plan, situation: Situation) -> tuple[Stage, ...]:
+    """Shadows that cost no move: layers with one holder in ``plan`` that others have already."""
+    alone = single_holders(plan)
+    there = [
+        layer
+        for layer in alone
+        if any(
+            layer in held and worker not in plan.holders(layer)
+            for worker, held in situation.staying.items()
+        )
+    ]
+    if not there:
+        return ()
+    return tuple(
+        shadow
+        for shadow in missing_shadows(plan, there, situation)
+        if situation.held(shadow.worker).issuperset(shadow.layers)
+    )
+
+
 def missing_shadows(
     plan: Plan, layers: Iterable[int], situation: Situation, away: frozenset[int] = frozenset()
 ) -> tuple[Stage, ...]:

@@ -21,6 +21,7 @@ from ithaca.planner.search import NoLayoutError, search
 from ithaca.recovery.cover import Chain, spans
 from ithaca.recovery.forecast import candidate
 from ithaca.recovery.moves import moves, seated, seconds
+from ithaca.recovery.redundancy import kept
 from ithaca.recovery.resplit import Resplitter
 from ithaca.recovery.share import dealt
 from ithaca.recovery.share import seconds as share_seconds
@@ -43,9 +44,21 @@ class Reshape:
         """
         if situation.orphans or not situation.available:
             return
-        found = [candidate(self.name, plan, situation) for plan in repairs(situation)]
-        found += [candidate(self.name, plan, situation) for plan in layouts(situation)]
-        yield from front(found)
+        proposed = dict.fromkeys((*repairs(situation), *layouts(situation)))
+        yield from (
+            _with_kept(one, situation)
+            for one in front([candidate(self.name, plan, situation) for plan in proposed])
+        )
+
+
+def _with_kept(one: Candidate, situation: Situation) -> Candidate:
+    """``one`` with second holders that cost no move, if they fit into memory."""
+    assert one.plan is not None, "a layout has a plan"
+    if not one.feasible or not (more := kept(one.plan, situation)):
+        return one
+    safer = replace(one.plan, shadows=(*one.plan.shadows, *more))
+    found = candidate(one.strategy, safer, situation, one.reason)
+    return found if found.feasible else one
 
 
 def front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -53,13 +66,13 @@ def front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
     Of the infeasible ones only the leanest is kept, to say what is missing.
     """
-    kept: list[Candidate] = []
+    best: list[Candidate] = []
     feasible = [c for c in candidates if c.feasible]
     for one in sorted(feasible, key=lambda c: (c.step_s, c.transition_s, c.peak_bytes)):
-        if not kept or one.transition_s < kept[-1].transition_s:
-            kept.append(one)
+        if not best or one.transition_s < best[-1].transition_s:
+            best.append(one)
     others = [c for c in candidates if not c.feasible]
-    return (*kept, *sorted(others, key=lambda c: c.peak_bytes)[:1])
+    return (*best, *sorted(others, key=lambda c: c.peak_bytes)[:1])
 
 
 def layouts(situation: Situation) -> Iterator[Plan]:
@@ -95,11 +108,11 @@ class _Draft:
 def repairs(situation: Situation) -> tuple[Plan, ...]:
     """Whole pipelines stay, all others become new ones; the front by estimate."""
     drafts = sorted(_drafts(situation), key=lambda draft: (draft.step_s, draft.transition_s))
-    kept: list[_Draft] = []
+    best: list[_Draft] = []
     for draft in drafts:
-        if not kept or draft.transition_s < kept[-1].transition_s:
-            kept.append(draft)
-    return tuple(draft.plan for draft in kept[:SIMULATED])
+        if not best or draft.transition_s < best[-1].transition_s:
+            best.append(draft)
+    return tuple(draft.plan for draft in best[:SIMULATED])
 
 
 def _drafts(situation: Situation) -> Iterator[_Draft]:
@@ -113,12 +126,12 @@ def _drafts(situation: Situation) -> Iterator[_Draft]:
     resplitter = Resplitter(situation, situation.there)
     schedule = faster(situation)
     for taken in range(min(2, len(whole)) + 1):
-        kept = whole[: len(whole) - taken]
-        busy = {stage.worker for chain in kept for stage in chain}
+        stay = whole[: len(whole) - taken]
+        busy = {stage.worker for chain in stay for stage in chain}
         free = _in_order(situation, [w for w in situation.available if w not in busy])
         for number in range(1, taken + 3):
-            for new in _rebuilt(resplitter, free, number, len(kept), situation):
-                pipelines = next(dealt(situation, [*kept, *new]))
+            for new in _rebuilt(resplitter, free, number, len(stay), situation):
+                pipelines = next(dealt(situation, [*stay, *new]))
                 made = _next(Plan(pipelines, schedule), situation)
                 made = seated(made, made.workers, situation.there, profile) if new else made
                 rounds = moves(made, situation.there, profile)
