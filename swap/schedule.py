@@ -219,8 +219,18 @@ def _needs(choice: Choice) -> Needs:
 
 
 def _beside(replay: Replay, mine: list[int], columns: Columns) -> int:
-    """A block makes all of its outputs again, also those that are not wanted."""
+    """What the replay holds at most beyond the outputs that it brings back.
+
+    A block makes all of its outputs again; those that are not wanted live as long as they did in
+    the forward, while of the wanted ones only those are there that have been made.
+    """
     if replay.recipe is Recipe.CHEAP or len(mine) == len(replay.outputs):
         return replay.workspace_bytes
-    unwanted = set(replay.outputs) - set(mine)
-    return replay.workspace_bytes + int(columns.nbytes[sorted(unwanted)].sum())
+    outputs = np.array(replay.outputs, np.int64)
+    wanted = np.isin(outputs, mine)
+    made = columns.produced[outputs]
+    gone = np.where(wanted, np.iinfo(np.int64).max, np.maximum(columns.released[outputs], made + 1))
+    nbytes = columns.nbytes[outputs]
+    alive = (made[:, None] <= made[None, :]) & (made[None, :] < gone[:, None])
+    most = int((alive * nbytes[:, None]).sum(0).max())
+    return replay.workspace_bytes + max(0, most - int(nbytes[wanted].sum()))
