@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from ithaca.recovery.fault import Fault, FaultError
 from ithaca.runtime.config.layout import MAX_WORKERS, LayoutConfig
+from ithaca.runtime.config.recovery import RecoveryConfig
 from ithaca.runtime.config.section import BadValue, Section
 from ithaca.runtime.config.units import Seconds, format_seconds
 
@@ -188,6 +189,7 @@ class Job(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     validation: ValidationConfig = ValidationConfig()
+    recovery: RecoveryConfig = RecoveryConfig()
     control: ControlConfig = ControlConfig()
     report: ReportConfig = ReportConfig()
 
@@ -247,6 +249,13 @@ class Job(Section):
                 "cluster.workers",
                 f"is {workers}, but the layout has {needed} stages in all, one worker each; "
                 f"write {needed} or auto, or change the layout",
+            )
+        fewest = self.recovery.min_workers
+        if fewest > max(needed, 0 if workers == "auto" else workers):
+            raise BadValue(
+                "recovery.min_workers",
+                f"is {fewest}, more than the job's {needed or workers} workers; the run would "
+                "end before it began",
             )
         if self.optimizer.warmup > self.steps:
             raise BadValue(
