@@ -6,13 +6,19 @@ from dataclasses import dataclass
 
 from ithaca.runtime.events import (
     CheckpointWritten,
+    ControllerRestarted,
+    Decided,
+    FailureNoticed,
+    FaultInjected,
     PlanChosen,
+    Recovered,
     RunEnded,
     RunStarted,
     Warned,
     WorkerFailed,
+    WorkerLeft,
 )
-from ithaca.runtime.report.story import Notice, Story
+from ithaca.runtime.report.story import Incident, Notice, Story
 from ithaca.runtime.report.wording import clock, duration, plural, size
 
 _MOST = 400
@@ -88,3 +94,32 @@ def _entry(notice: Notice, first_s: float) -> Entry:
             text = f"{notice.outcome} after {plural(notice.step, 'step')}"
             reason = f": {notice.reason}" if notice.reason else ""
             return Entry(at, looks.get(notice.outcome, "pause"), text + reason)
+        case _:
+            return _incident(notice, at)
+
+
+def _incident(notice: Incident, at: str) -> Entry:
+    match notice:
+        case FaultInjected():
+            return Entry(at, "pause", f"drill: {notice.fault}", f"at {notice.action}")
+        case FailureNoticed():
+            whom = f"worker {notice.worker} on" if notice.worker is not None else ""
+            text = f"{notice.failure}: {whom} {notice.node} in step {notice.step}, {notice.action}"
+            return Entry(at, "bad", f"{text}: {notice.evidence}", notice.traceback)
+        case Decided():
+            text = f"generation {notice.generation} by {notice.strategy}: {notice.reason}"
+            return Entry(at, "plain", text, notice.plan or "")
+        case Recovered():
+            took = duration(sum(notice.phases.values()))
+            again = plural(notice.redone_micro_batches, "micro-batch")
+            return Entry(
+                at, "good", f"recovered by {notice.strategy} in {took}; {again} done again"
+            )
+        case WorkerLeft():
+            text = f"worker {notice.worker} on {notice.node} left: {notice.reason}"
+            return Entry(at, "pause", text)
+        case ControllerRestarted():
+            text = (
+                f"the controller was restarted ({notice.incarnation}); training went on meanwhile"
+            )
+            return Entry(at, "pause", text)

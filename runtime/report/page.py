@@ -19,6 +19,7 @@ from ithaca.runtime.events import Event
 from ithaca.runtime.report import figures
 from ithaca.runtime.report.gantt import gantt
 from ithaca.runtime.report.notice import entries, outcome, since
+from ithaca.runtime.report.recovery import view
 from ithaca.runtime.report.story import Story, tell
 from ithaca.runtime.report.versus import crew_rows, step_row
 from ithaca.runtime.report.wording import duration, plural, printable, size
@@ -40,6 +41,7 @@ def build_page(events: Iterable[Event]) -> str:
             tiles=figures.tiles(story),
             identity=_identity(story),
             failure=story.failures[-1] if story.failures and _failed(story) else None,
+            recovery=view(story),
             loss=figures.loss_chart(story),
             throughput=figures.rate_chart(story),
             small=(figures.norm_chart(story), figures.learning_rate_chart(story)),

@@ -10,8 +10,13 @@ from typing import Any
 
 from ithaca.runtime.events import (
     CheckpointWritten,
+    ControllerRestarted,
+    Decided,
     Event,
+    FailureNoticed,
+    FaultInjected,
     PlanChosen,
+    Recovered,
     RunEnded,
     RunStarted,
     Showcase,
@@ -22,9 +27,12 @@ from ithaca.runtime.events import (
     Warned,
     WorkerFailed,
     WorkerJoined,
+    WorkerLeft,
 )
 
-Notice = RunStarted | PlanChosen | CheckpointWritten | Warned | WorkerFailed | RunEnded
+Incident = FaultInjected | FailureNoticed | Decided | Recovered | WorkerLeft | ControllerRestarted
+"""An event of a failure, or of the answer to it."""
+Notice = RunStarted | PlanChosen | CheckpointWritten | Warned | WorkerFailed | RunEnded | Incident
 """An event that stands by itself in the report's list of events."""
 
 
@@ -39,6 +47,7 @@ class Story:
         timelines: by step, then by worker.
         current: steps that were done under the newest plan.
         hashes: of the whole state, by number of committed steps.
+        incidents: failures, and the answers to them.
         end: how the last attempt ended; None if it goes on, or ended without a record.
         repeated: steps that had been done before and were given up at a resume.
         worked_s: seconds from start to end (or the last record), summed over the attempts.
@@ -55,6 +64,7 @@ class Story:
     checkpoints: list[CheckpointWritten] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     failures: list[WorkerFailed] = field(default_factory=list)
+    incidents: list[Event] = field(default_factory=list)
     showcase: str | None = None
     end: RunEnded | None = None
     repeated: int = 0
@@ -154,6 +164,8 @@ def _take(story: Story, event: Event) -> None:
             story.hashes[event.step] = event.state_hash
         case WorkerFailed():
             story.failures.append(event)
+        case FaultInjected() | FailureNoticed() | Decided() | Recovered() | ControllerRestarted():
+            story.incidents.append(event)
         case Showcase():
             story.showcase = event.text
         case RunEnded():

@@ -47,7 +47,9 @@ MAY_IMPORT = {
         "numpy torch pydantic deepspeed "
         f"ithaca.planner ithaca.runtime.config ithaca.runtime.workload {LOW}"
     ),
-    "ithaca.runtime.report": f"jinja2 pydantic ithaca.planner ithaca.runtime.atomic {LOW}",
+    "ithaca.runtime.report": (
+        f"jinja2 pydantic ithaca.planner ithaca.recovery.timeline ithaca.runtime.atomic {LOW}"
+    ),
     "ithaca.runtime.progress": f"rich ithaca.runtime.report {LOW}",
     "ithaca.runtime.script": f"ray torch ithaca.runtime.cluster ithaca.runtime.timeouts {LOW}",
 }
