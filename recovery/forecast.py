@@ -2,47 +2,85 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
+from ithaca.planner.estimate import Estimator, Group, drafted
 from ithaca.planner.plan import Plan
 from ithaca.planner.schedule import programs
 from ithaca.planner.simulate import simulate
 from ithaca.recovery.moves import moves, seconds
 from ithaca.recovery.strategy import Candidate, Situation, StrategyName, single_holders
 
+SIMULATED_COMPUTES = 20_000
+"""Plans with more computes are estimated from their distinct pipelines, if they have no routes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Predictions for a plan.
+
+    Attributes:
+        step_s: seconds of a step.
+        peak_bytes: the most memory any worker needs.
+        largest: the worker that needs it; None if it is not known which one.
+    """
+
+    step_s: float
+    peak_bytes: int
+    largest: int | None
+
+
+def forecast(plan: Plan, situation: Situation) -> Forecast:
+    """Simulate ``plan``; a very large one is estimated, as if its shadows cost nothing."""
+    profile, exact = situation.profile, situation.exact
+    if price(plan) > SIMULATED_COMPUTES and not plan.routes:
+        estimator = Estimator(
+            profile, plan.num_micro_batches, plan.schedule, exact=exact, ties=situation.ties
+        )
+        draft = drafted(
+            Group(tuple(stage.layers for stage in pipeline.stages), len(pipeline.micro_batches), 1)
+            for pipeline in plan.pipelines
+            if pipeline.micro_batches
+        )
+        layout = estimator.layout(draft)
+        return Forecast(layout.step_s, layout.peak_bytes, None)
+    timeline = simulate(programs(plan, profile.layers, situation.ties), profile, exact=exact)
+    worker, peak = max(timeline.peak_bytes.items(), key=lambda item: (item[1], -item[0]))
+    return Forecast(timeline.step_s, peak, worker)
+
+
+def price(plan: Plan) -> int:
+    """Computes in a step of ``plan``, F and B."""
+    return 2 * sum(len(p.stages) * len(p.micro_batches) for p in plan.pipelines)
+
 
 def candidate(
     strategy: StrategyName, plan: Plan, situation: Situation, reason: str = ""
 ) -> Candidate:
-    """``plan`` as a candidate: simulated, with the moves that reach it.
+    """``plan`` as a candidate, with the moves that reach it.
 
     It is feasible unless a worker would need more than the memory limit; the reason then says who
     and how much.
     """
-    made = programs(plan, situation.profile.layers, situation.ties)
-    timeline = simulate(made, situation.profile, exact=situation.exact)
+    found = forecast(plan, situation)
     rounds = moves(plan, situation.there, situation.profile)
-    worker, peak = max(timeline.peak_bytes.items(), key=lambda item: (item[1], -item[0]))
     limit = situation.memory_limit_bytes
-    fits = limit is None or peak <= limit
+    fits = limit is None or found.peak_bytes <= limit
     return Candidate(
         strategy,
         plan,
         rounds,
-        timeline.step_s,
+        found.step_s,
         situation.regroup_s + seconds(rounds, situation.profile),
-        peak,
+        found.peak_bytes,
         fits,
-        reason if fits else too_large(worker, peak, limit or 0),
+        reason if fits else too_large(found, limit or 0),
         single_holders(plan),
     )
 
 
-def too_large(worker: int, peak: int, limit: int) -> str:
+def too_large(found: Forecast, limit: int) -> str:
     """Why a plan does not fit."""
-    return f"worker {worker} would need {peak} bytes, {peak - limit} more than the limit of {limit}"
-
-
-def next_generation(plan: Plan, situation: Situation) -> Plan:
-    """``plan`` with the generation behind that of the situation's plan."""
-    return replace(plan, generation=situation.plan.generation + 1)
+    who = "a worker" if found.largest is None else f"worker {found.largest}"
+    over = found.peak_bytes - limit
+    return f"{who} would need {found.peak_bytes} bytes, {over} more than the limit of {limit}"

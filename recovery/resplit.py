@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ithaca.planner.balance import Balancer, Duty
-from ithaca.planner.plan import Stage
+from ithaca.planner.plan import Schedule, Stage
 from ithaca.planner.span import Span
 from ithaca.recovery.cover import Chain
-from ithaca.recovery.moves import Holdings, state_bytes
+from ithaca.recovery.moves import state_bytes
 from ithaca.recovery.strategy import Situation
 
 Matrix = NDArray[np.float64]
@@ -23,11 +23,11 @@ SLACKS = (1.0, 1.1, 1.25, 1.5, np.inf)
 class Resplitter:
     """Pipelines over workers in a given order; entry [i, j] of a matrix is layers i to j - 1."""
 
-    def __init__(self, situation: Situation, holdings: Holdings) -> None:
+    def __init__(self, situation: Situation, schedule: Schedule) -> None:
         profile = situation.profile
-        self._holdings = holdings
+        self._holdings = situation.there
         self._limit = situation.memory_limit_bytes
-        self._balancer = Balancer(profile, situation.plan.schedule, exact=situation.exact)
+        self._balancer = Balancer(profile, schedule, exact=situation.exact)
         self._count = len(profile.layers)
         self._size = np.array([state_bytes(layer) for layer in profile.layers], dtype=float)
         self._empty = ~np.triu(np.ones((self._count + 1, self._count + 1), dtype=bool), k=1)

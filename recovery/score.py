@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from ithaca.planner.plan import Plan
 from ithaca.recovery.hazard import Arrival, Hazard
-from ithaca.recovery.strategy import Candidate, Situation
+from ithaca.recovery.strategy import Candidate, Situation, holders
 
 MACHINE_SHARE = 0.5
 """Part of all failures that take a whole machine and not one of its workers; a convention."""
@@ -70,10 +70,9 @@ def risk(
     rates = {node: hazard.rate(node) for node in members}
     workers: set[int] = set()
     machines: set[str] = set()
-    for layer in range(plan.num_layers):
-        holders = plan.holders(layer)
-        nodes = {node_of(worker, situation) for worker in holders}
-        workers |= set(holders) if len(holders) == 1 else set()
+    for having in holders(plan):
+        nodes = {node_of(worker, situation) for worker in having}
+        workers |= set(having) if len(having) == 1 else set()
         machines |= nodes if len(nodes) == 1 else set()
     fatal = sum(
         rate

@@ -182,6 +182,15 @@ class Strategy(Protocol):
         """
 
 
+def holders(plan: Plan) -> list[tuple[int, ...]]:
+    """Per layer the workers that hold it, ascending; one pass, for large plans."""
+    found: list[list[int]] = [[] for _ in range(plan.num_layers)]
+    for stage in (*plan.stages(), *plan.shadows):
+        for layer in stage.layers:
+            found[layer].append(stage.worker)
+    return [tuple(sorted(workers)) for workers in found]
+
+
 def single_holders(plan: Plan) -> tuple[int, ...]:
     """Layers that only one worker of ``plan`` holds, ascending."""
-    return tuple(layer for layer in range(plan.num_layers) if len(plan.holders(layer)) == 1)
+    return tuple(layer for layer, workers in enumerate(holders(plan)) if len(workers) == 1)

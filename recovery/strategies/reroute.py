@@ -22,7 +22,7 @@ from ithaca.planner.plan import Pipeline, Plan, Route, Schedule
 from ithaca.planner.span import Span
 from ithaca.planner.timetable import pieces_of, routes_of
 from ithaca.recovery.cover import Chain, chains, shadows
-from ithaca.recovery.forecast import candidate
+from ithaca.recovery.forecast import candidate, price
 from ithaca.recovery.share import dealt, relieved
 from ithaca.recovery.strategy import Candidate, Situation, StrategyName
 
@@ -46,10 +46,9 @@ class Reroute:
         """
         budget = SIMULATED_COMPUTES
         for place, plan in enumerate(plans(situation)):
-            price = 2 * sum(len(p.stages) * len(p.micro_batches) for p in plan.pipelines)
-            if place and price > budget:
-                return
-            budget -= price
+            if place and (plan.routes and price(plan) > budget):
+                continue
+            budget -= min(price(plan), budget)
             found = candidate(self.name, plan, situation)
             yield found
             if not found.feasible and plan.schedule is not situation.plan.schedule:
@@ -60,15 +59,27 @@ class Reroute:
 def plans(situation: Situation) -> Iterator[Plan]:
     """The plans that keep every layer where it is: detours first, then the most promising."""
     whole = chains(situation.plan, situation.staying)
+    if whole:
+        yield detours(situation, whole, faster(situation))
+        yield from shares(situation)
+
+
+def shares(situation: Situation) -> list[Plan]:
+    """Micro-batches dealt anew over the whole pipelines, with help from idle holders and without.
+
+    None if those who stay cannot form a pipeline.
+    """
+    whole = chains(situation.plan, situation.staying)
     if not whole:
-        return
+        return []
     schedule = faster(situation)
-    yield detours(situation, whole, schedule)
+    found = []
     for homes in dict.fromkeys(dealt(situation, whole)):
         pipelines, routes = relieved(situation, homes)
         if routes:
-            yield _plan(situation, pipelines, routes, schedule)
-        yield _plan(situation, homes, (), schedule)
+            found.append(_plan(situation, pipelines, routes, schedule))
+        found.append(_plan(situation, homes, (), schedule))
+    return found
 
 
 def faster(situation: Situation) -> Schedule:

@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from ithaca.planner import front as planner_front
 from ithaca.planner.balance import Duty
+from ithaca.planner.layout import Layout, NoLayoutError
 from ithaca.planner.plan import Plan
-from ithaca.planner.search import NoLayoutError, search
 from ithaca.recovery.cover import Chain, spans
 from ithaca.recovery.forecast import candidate
 from ithaca.recovery.moves import moves, seated, seconds
@@ -29,7 +30,10 @@ from ithaca.recovery.strategies.reroute import faster
 from ithaca.recovery.strategy import Candidate, Situation, StrategyName
 
 SIMULATED = 6
-"""Repairs that are simulated, at most."""
+"""Plans of each kind that are simulated, at most."""
+
+BOTH_SCHEDULES_UP_TO = 8
+"""Up to so many workers layouts are looked for in both schedules."""
 
 
 class Reshape:
@@ -44,10 +48,16 @@ class Reshape:
         """
         if situation.orphans or not situation.available:
             return
-        proposed = dict.fromkeys((*repairs(situation), *layouts(situation)))
+        try:
+            proposed = [*repairs(situation), *layouts(situation)]
+        except NoLayoutError as error:
+            yield Candidate(
+                self.name, None, peak_bytes=error.smallest_bytes, feasible=False, reason=str(error)
+            )
+            return
         yield from (
             _with_kept(one, situation)
-            for one in front([candidate(self.name, plan, situation) for plan in proposed])
+            for one in front([candidate(self.name, p, situation) for p in dict.fromkeys(proposed)])
         )
 
 
@@ -76,26 +86,53 @@ def front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
 
 def layouts(situation: Situation) -> Iterator[Plan]:
-    """The planner's layouts for as many workers as there are, with the places taken."""
-    plan = situation.plan
-    for schedule in dict.fromkeys((faster(situation), plan.schedule)):
+    """The planner's front for as many workers as there are, with the places taken.
+
+    The schedule of the plan before is tried too where that costs little, or nothing else fits.
+
+    Raises:
+        NoLayoutError: nothing fits into memory; the message has the smallest limit that would.
+    """
+    plan, available = situation.plan, situation.available
+
+    def seats(layout: Layout) -> Plan:
+        made = layout.plan(available, plan.generation + 1)
+        return seated(made, available, situation.there, situation.profile)
+
+    fast, before = faster(situation), plan.schedule
+    found = False
+    for schedule in dict.fromkeys((fast, before)):
+        if schedule is not fast and found and len(available) > BOTH_SCHEDULES_UP_TO:
+            return
         try:
-            found = search(
+            options = planner_front.front(
                 situation.profile,
-                len(situation.available),
+                len(available),
                 plan.num_micro_batches,
-                situation.memory_limit_bytes,
-                schedule,
-                ties=situation.ties,
+                limit=situation.memory_limit_bytes,
+                schedule=schedule,
                 exact=situation.exact,
+                ties=situation.ties,
+                standing=[tuple(s.layers for s in stages) for stages in _whole(situation)],
+                transition=lambda layout: seconds(
+                    moves(seats(layout), situation.there, situation.profile), situation.profile
+                ),
             )
         except NoLayoutError:
+            if not found and schedule is before:
+                raise
             continue
-        for option in found[:SIMULATED]:
-            yield _next(
-                seated(option.plan, situation.available, situation.there, situation.profile),
-                situation,
-            )
+        found = True
+        yield from map(seats, options[:SIMULATED])
+
+
+def _whole(situation: Situation) -> list[Chain]:
+    """Pipelines of the plan that have lost nobody."""
+    return [
+        pipeline.stages
+        for pipeline in situation.plan.pipelines
+        if all(stage.worker in situation.staying for stage in pipeline.stages)
+    ]
 
 
 @dataclass(frozen=True)
@@ -116,15 +153,10 @@ def repairs(situation: Situation) -> tuple[Plan, ...]:
 
 
 def _drafts(situation: Situation) -> Iterator[_Draft]:
-    plan, profile = situation.plan, situation.profile
-    staying = situation.staying
-    whole = [
-        pipeline.stages
-        for pipeline in plan.pipelines
-        if all(stage.worker in staying for stage in pipeline.stages)
-    ]
-    resplitter = Resplitter(situation, situation.there)
+    profile = situation.profile
+    whole = _whole(situation)
     schedule = faster(situation)
+    resplitter = Resplitter(situation, schedule)
     for taken in range(min(2, len(whole)) + 1):
         stay = whole[: len(whole) - taken]
         busy = {stage.worker for chain in stay for stage in chain}

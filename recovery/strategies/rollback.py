@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ithaca.planner.layout import NoLayoutError
 from ithaca.recovery.forecast import candidate
 from ithaca.recovery.moves import seated
+from ithaca.recovery.strategies.reroute import shares
 from ithaca.recovery.strategies.reshape import layouts
 from ithaca.recovery.strategy import Candidate, Situation, StrategyName
 
@@ -21,7 +23,10 @@ class Rollback:
     name = StrategyName.ROLLBACK
 
     def propose(self, situation: Situation) -> Iterator[Candidate]:
-        """One candidate, if there is a checkpoint and anybody left."""
+        """One candidate, if there is a checkpoint and anybody left.
+
+        Where every layer has a holder the layout is not looked for anew: others are better then.
+        """
         step = situation.checkpoint_step
         if step is None or not situation.available:
             return
@@ -30,8 +35,13 @@ class Rollback:
         loaded = replace(
             situation, holdings=dict.fromkeys((*situation.survivors, *situation.spares), everything)
         )
-        found = [candidate(self.name, plan, loaded) for plan in layouts(loaded)]
-        if not found:
+        try:
+            options = layouts(loaded) if situation.orphans else shares(situation) or layouts(loaded)
+            found = [candidate(self.name, plan, loaded) for plan in options]
+        except NoLayoutError as error:
+            yield Candidate(
+                self.name, None, peak_bytes=error.smallest_bytes, feasible=False, reason=str(error)
+            )
             return
         best = min(found, key=lambda one: (not one.feasible, one.step_s))
         seats = best.plan
