@@ -16,16 +16,18 @@ class Orders:
 
     Attributes:
         plan: of the generation.
+        program: of every whole step.
+        step: that everybody is in, once rolled forward; whoever is new begins with it.
         tally: roll forward: the step under way was committed elsewhere with this tally, and all
             that is missing here is STEP. None if there is nothing to roll forward.
         discard: forget whatever is held of the step under way.
         moves: of state, in rounds; for everybody.
         rest: what is left of the step under way; None to begin a whole one.
-        program: of every further step.
     """
 
     plan: Plan
     program: Program
+    step: int
     tally: Tally | None = None
     discard: bool = False
     moves: Rounds = ()

@@ -53,7 +53,7 @@ def rest_of_step(
     *,
     ties: Iterable[tuple[int, int]] = (),
     split: Sequence[bool] | None = None,
-    lost_plan: Plan | None = None,
+    before: Plan | None = None,
 ) -> Rest:
     """The Programs that end the step under way.
 
@@ -62,7 +62,7 @@ def rest_of_step(
         standings: of everybody in ``plan``, at the same step; whoever is new has begun nothing.
         ties: pairs of layers that share a weight.
         split: per layer, whether I + W may replace B; by default none may.
-        lost_plan: the plan before; parts that its lost workers had are counted as redone.
+        before: the plan that was in force; parts that its lost workers had are told as redone.
 
     Raises:
         SalvageError: a worker lacks layers or a standing, or the standings contradict each other.
@@ -88,7 +88,7 @@ def rest_of_step(
         )
         for worker, actions in table.actions.items()
     }
-    return Rest(programs, _redone(table.actions, lost_plan, standings))
+    return Rest(programs, _redone(table.actions, before, standings))
 
 
 def _check(plan: Plan, standings: Mapping[int, Standing]) -> None:
@@ -289,17 +289,17 @@ def _members(action: Action) -> Sequence[int]:
 
 def _redone(
     actions: Mapping[int, Sequence[Action]],
-    lost_plan: Plan | None,
+    before: Plan | None,
     standings: Mapping[int, Standing],
 ) -> tuple[Compute, ...]:
     """Computes of what the plan before had given to somebody who is gone."""
-    if lost_plan is None:
+    if before is None:
         return ()
-    gone = {worker for worker in lost_plan.workers if worker not in standings}
+    gone = {worker for worker in before.workers if worker not in standings}
     return tuple(
         action
         for worker in sorted(actions)
         for action in actions[worker]
         if isinstance(action, Compute)
-        and any(lost_plan.worker_of(layer, action.micro_batch) in gone for layer in action.layers)
+        and any(before.worker_of(layer, action.micro_batch) in gone for layer in action.layers)
     )

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from ithaca.planner.program import Step
 from ithaca.runtime.engine.channel import ChannelError
-from ithaca.runtime.engine.steps import After, Before, Point, Steps
+from ithaca.runtime.engine.steps import After, Before, Point, Steps, Vote
 
 T = TypeVar("T")
 Row = tuple[str, float, float]
@@ -78,6 +78,8 @@ def drive(
             enter(request.action)
         elif isinstance(request, After):
             leave(request.action)
+            if isinstance(request.action, Vote):
+                continue
             rows.append((str(doing), began - origin, now() - origin))
         else:
             waited = now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,16 @@ from ithaca.planner.tree import Node, cover
 from ithaca.recovery.standing import Place
 from ithaca.recovery.tally import Tally
 from ithaca.runtime.engine.ballot import Ballot
-from ithaca.runtime.engine.channel import Channel
+from ithaca.runtime.engine.channel import Channel, ChannelError
 from ithaca.runtime.engine.courier import Courier, Key
 from ithaca.runtime.engine.flat import Flat
 from ithaca.runtime.engine.partials import Partials
 from ithaca.runtime.engine.reduction import exact_sum, fast_sum
-from ithaca.runtime.engine.steps import Pending, Steps
+from ithaca.runtime.engine.steps import After, Pending, Steps, Vote
 from ithaca.runtime.engine.tags import Tags
 from ithaca.runtime.workload import Value
+
+logger = logging.getLogger(__name__)
 
 Gradients = list[Tensor]
 """The gradients of one layer, parameter by parameter, fp32."""
@@ -289,11 +292,17 @@ class StepMachine(ABC):
         posted = [channel.receive(p, self.tags.ballot, torch.empty_like(mine)) for p in peers]
         for peer in peers:
             channel.send(peer, self.tags.ballot, mine)
+            yield After(Vote(peer))
         self.voted = True
         ballots = [mine.numpy()]
         for pending in posted:
             ballots.append((yield pending).numpy())
         self.tally = tally = self.ballot.tally(ballots)
-        channel.settle()
+        try:
+            channel.settle()
+        except ChannelError as error:
+            # Who does not take our messages any more has voted before. What all have voted for is
+            # done (I1), and whoever is gone will be missed at the next message.
+            logger.warning("behind the commit of step %d: %s", self.step_number, error)
         self._courier.end_step()
         return tally

@@ -99,7 +99,9 @@ class Stepper(ABC):
         self._plan, self._worker = orders.plan, worker
         self.generation = orders.plan.generation
         self._pausing = False
-        if orders.discard:
+        if not self.held():
+            self.step = orders.step
+        if orders.discard and orders.tally is None:
             self.under_way, self.corrupt = None, ""
         if self.under_way is not None:
             assert self._wires is not None

@@ -17,7 +17,19 @@ from ithaca.planner.program import Action
 from ithaca.recovery.strategy import Move
 
 T = TypeVar("T")
-Point = Action | Move
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """This worker's ballot for ``peer``; a point inside COMMIT."""
+
+    peer: int
+
+    def __str__(self) -> str:
+        return f"VOTE > w{self.peer}"
+
+
+Point = Action | Move | Vote
 """A named point of the protocol."""
 
 

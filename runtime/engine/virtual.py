@@ -13,15 +13,26 @@ import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeVar
 
 from torch import Tensor
 
-from ithaca.runtime.engine.steps import After, Before, Point, Steps
+from ithaca.runtime.engine.channel import ChannelError
+from ithaca.runtime.engine.steps import After, Before, Point, Request, Steps
 
 T = TypeVar("T")
 Address = tuple[int, int, int]
 """Sender, receiver, tag."""
+
+
+class Verdict(Enum):
+    """What becomes of a worker at a named point."""
+
+    GO_ON = "go on"
+    KILL = "kill"
+    STOP = "stop"
+    """Everybody stops here: the failure has been noticed."""
 
 
 class Deadlock(RuntimeError):
@@ -86,12 +97,18 @@ class VirtualChannel:
         return self._cluster.posted((peer, self.worker, tag), buffer)
 
     def settle(self) -> None:
-        """Check that every send was received; ``Deadlock`` names one that was not."""
-        for message in self._sends:
+        """Check that every send was received by whoever lives; ``Deadlock`` names one that was not.
+
+        Raises:
+            ChannelError: a message is for a worker that was killed.
+        """
+        sends, self._sends = self._sends, []
+        for message in sends:
             if message.buffer is None:
+                if message.address[1] in self._cluster.dead:
+                    raise ChannelError(f"worker {message.address[1]} is gone")
                 raise Deadlock(f"nobody received the message {message.address}")
             message.deliver()
-        self._sends.clear()
 
     def all_reduce(self, workers: tuple[int, ...], content: Tensor) -> Meeting:
         """Sum one after the other, in the order in which the workers came."""
@@ -122,6 +139,7 @@ class VirtualCluster:
         self._unmatched: dict[Address, deque[Message]] = defaultdict(deque)
         self._meetings: dict[tuple[int, ...], Meeting] = {}
         self._doing: dict[int, str] = {}
+        self.dead: set[int] = set()
 
     def channel(self, worker: int) -> VirtualChannel:
         """The end of ``worker``."""
@@ -138,7 +156,30 @@ class VirtualCluster:
         Raises:
             Deadlock: engines are left that nothing can wake.
         """
+        results, _ = self.play(engines)
+        if len(results) < len(engines):
+            stuck = {w: self._doing.get(w, "start") for w in engines if w not in results}
+            raise Deadlock(f"workers wait for each other: {stuck}")
+        return results
+
+    def play(
+        self,
+        engines: Mapping[int, Steps[T]],
+        watch: Callable[[int, Request], Verdict] = lambda *_: Verdict.GO_ON,
+    ) -> tuple[dict[int, T], dict[int, Request]]:
+        """Run engines until they end, or nothing goes on, or ``watch`` wants it.
+
+        Args:
+            engines: by worker.
+            watch: told every request before it is served. A worker that it kills is closed there,
+                and what it sent and nobody has received yet is lost.
+
+        Returns:
+            The results of those that ended, and the last request of those that neither ended nor
+            were killed.
+        """
         results: dict[int, T] = {}
+        last: dict[int, Request] = {}
         for worker in engines:
             self._resume(worker, self._now, None)
         while self._ready:
@@ -147,21 +188,37 @@ class VirtualCluster:
                 request = engines[worker].send(reply)
             except StopIteration as stop:
                 results[worker] = stop.value
+                last.pop(worker, None)
                 continue
-            match request:
-                case Before(action):
-                    self._doing[worker] = str(action)
-                    self._resume(worker, self._now + self._cost(worker, action), None)
-                case After():
-                    self._resume(worker, self._now, None)
-                case Message() | Meeting():
-                    self._await(worker, request)
-                case _:
-                    raise TypeError(f"the virtual cluster cannot wait for {request!r}")
-        if len(results) < len(engines):
-            stuck = {w: self._doing.get(w, "start") for w in engines if w not in results}
-            raise Deadlock(f"workers wait for each other: {stuck}")
-        return results
+            verdict = watch(worker, request)
+            if verdict is Verdict.KILL:
+                engines[worker].close()
+                last.pop(worker, None)
+                self._lose(worker)
+                continue
+            last[worker] = request
+            self._serve(worker, request)
+            if verdict is Verdict.STOP:
+                break
+        return results, last
+
+    def _serve(self, worker: int, request: Request) -> None:
+        match request:
+            case Before(action):
+                self._doing[worker] = str(action)
+                self._resume(worker, self._now + self._cost(worker, action), None)
+            case After():
+                self._resume(worker, self._now, None)
+            case Message() | Meeting():
+                self._await(worker, request)
+            case _:
+                raise TypeError(f"the virtual cluster cannot wait for {request!r}")
+
+    def _lose(self, worker: int) -> None:
+        """Forget what the dead ``worker`` has sent to nobody yet, and what it asked for."""
+        self.dead.add(worker)
+        for address in [a for a in self._unmatched if worker in a[:2]]:
+            del self._unmatched[address]
 
     def sent(self, address: Address, content: Tensor) -> Message:
         """A worker started to send."""
