@@ -33,8 +33,10 @@ def dealt(situation: Situation, whole: Sequence[Chain]) -> Iterator[tuple[Pipeli
 
 def relieved(
     situation: Situation, pipelines: tuple[Pipeline, ...]
-) -> tuple[tuple[Pipeline, ...], tuple[Route, ...]]:
+) -> tuple[tuple[Route, ...], float]:
     """Detours of ``pipelines`` through workers without a stage, where that levels the load.
+
+    Also by how much the largest load gets smaller, from 0 to 1.
 
     The most loaded worker gives one micro-batch at a time to an idle holder of its layers, until
     nobody can give without the taker having more. What a taker gets is spread over the block it
@@ -43,6 +45,7 @@ def relieved(
     costs = _per_layer(situation.profile)
     staged = {s.worker: (p, s) for p in pipelines for s in p.stages}
     load = {w: len(p.micro_batches) * _sum(costs, s.layers) for w, (p, s) in staged.items()}
+    most = max(load.values())
     idle = {w: held for w, held in situation.staying.items() if w not in staged and held}
     taken = dict.fromkeys(idle, 0.0)
     given: dict[int, list[tuple[int, Span]]] = {worker: [] for worker in staged}
@@ -54,10 +57,10 @@ def relieved(
             for taker, held in idle.items()
             for span in spans(held & frozenset(stage.layers))
         ]
-        gain = min(offers, default=None, key=lambda offer: (offer[0], offer[1], offer[2]))
-        if gain is None or len(given[giver]) == len(pipeline.micro_batches):
+        best = min(offers, default=None)
+        if best is None or len(given[giver]) == len(pipeline.micro_batches):
             break
-        after, taker, span = gain
+        after, taker, span = best
         if max(after, load[giver] - _sum(costs, span)) >= load[giver]:
             break
         taken[taker] = after
@@ -70,7 +73,8 @@ def relieved(
             _spread(staged[giver][0].micro_batches, len(offers_taken)), offers_taken, strict=True
         )
     ]
-    return pipelines, tuple(sorted(routes, key=lambda r: (r.micro_batch, r.layers)))
+    gained = 1 - max(load.values()) / most if most > 0 else 0.0
+    return tuple(sorted(routes, key=lambda r: (r.micro_batch, r.layers))), gained
 
 
 def _spread(ids: Sequence[int], count: int) -> list[int]:

@@ -29,8 +29,11 @@ from ithaca.recovery.strategy import Candidate, Situation, StrategyName
 Pieces = list[tuple[Span, int]]
 """Who computes which layers of one micro-batch, in order."""
 
-SIMULATED_COMPUTES = 2_500
+SIMULATED_COMPUTES = 1_000
 """Computes that the simulations behind the first one may have; some ten ms."""
+
+WORTH_DETOURS = 0.05
+"""If detours through idle holders take so much off the largest load they are looked at first."""
 
 
 class Reroute:
@@ -41,14 +44,13 @@ class Reroute:
     def propose(self, situation: Situation) -> Iterator[Candidate]:
         """At most a handful of plans; none if those who stay cannot form a pipeline.
 
-        The first one, with detours, is a plan under which a step that is under way can be ended.
         Where the fast schedule takes too much memory the one of the plan before is tried.
         """
         budget = SIMULATED_COMPUTES
         for place, plan in enumerate(plans(situation)):
-            if place and (plan.routes and price(plan) > budget):
+            if place and price(plan) > budget:
                 continue
-            budget -= min(price(plan), budget)
+            budget -= price(plan) if place else 0
             found = candidate(self.name, plan, situation)
             yield found
             if not found.feasible and plan.schedule is not situation.plan.schedule:
@@ -57,15 +59,15 @@ class Reroute:
 
 
 def plans(situation: Situation) -> Iterator[Plan]:
-    """The plans that keep every layer where it is: detours first, then the most promising."""
+    """The plans that keep every layer where it is, the most promising first."""
     whole = chains(situation.plan, situation.staying)
     if whole:
-        yield detours(situation, whole, faster(situation))
         yield from shares(situation)
+        yield detours(situation, whole, faster(situation))
 
 
 def shares(situation: Situation) -> list[Plan]:
-    """Micro-batches dealt anew over the whole pipelines, with help from idle holders and without.
+    """Micro-batches dealt anew over the whole pipelines, with and without help of idle holders.
 
     None if those who stay cannot form a pipeline.
     """
@@ -75,10 +77,11 @@ def shares(situation: Situation) -> list[Plan]:
     schedule = faster(situation)
     found = []
     for homes in dict.fromkeys(dealt(situation, whole)):
-        pipelines, routes = relieved(situation, homes)
+        routes, gained = relieved(situation, homes)
+        options = [_plan(situation, homes, (), schedule)]
         if routes:
-            found.append(_plan(situation, pipelines, routes, schedule))
-        found.append(_plan(situation, homes, (), schedule))
+            options.insert(gained < WORTH_DETOURS, _plan(situation, homes, routes, schedule))
+        found += options
     return found
 
 
