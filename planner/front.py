@@ -136,13 +136,20 @@ class _Front:
         self._rough = _Rough(profile, schedule, estimator.slowest(self._longest))
         self._budget = CLIMBED
         self._seen: set[Draft] = set()
+        self._climbed: set[Draft] = set()
+        self._missed: dict[Draft, Layout] = {}  # do not fit
 
     def run(self, standing: Sequence[Split]) -> list[Layout]:
         """Layouts that fit, fastest first; none if no shape has a split that fits."""
+        self._budget = CLIMBED
+        self._seen, self._climbed, self._missed = set(), set(), {}
         free = lengths_for(self._workers, self._longest, self._total)
         found = self._timed([(n, c, None) for n, c in rows] for rows in free)
         kept = self._timed(around(standing, self._workers, self._longest, self._total))
         best = sorted(found, key=rank)[:CLIMBS]
+        fastest_s = best[0].step_s if best else math.inf
+        tempting = [x for x in self._missed.values() if x.step_s < fastest_s]
+        best += sorted(tempting, key=lambda layout: layout.peak_bytes)[:CLIMBS]
         for layout in best:
             found += self._climb(layout, frozenset())
         for layout in sorted(kept, key=rank)[:CLIMBS]:
@@ -226,26 +233,37 @@ class _Front:
             return []
         self._seen.add(draft)
         layout = self._estimator.layout(draft)
-        return [layout] if layout.peak_bytes <= self._limit else []
+        if layout.peak_bytes <= self._limit:
+            return [layout]
+        self._missed[draft] = layout
+        return []
 
     def _climb(self, layout: Layout, fixed: frozenset[Split]) -> list[Layout]:
-        """Ever better neighbours of ``layout``; splits in ``fixed`` stay."""
+        """Ever better neighbours of ``layout`` that fit; splits in ``fixed`` stay.
+
+        If ``layout`` does not fit itself, better is first of all what fits better.
+        """
         found: list[Layout] = []
         best, draft = layout, _draft_of(layout)
         while self._budget > 0:
             near = []
             for option in self._neighbours(draft, fixed):
-                fitting = self._fitting(option)
+                if option in self._climbed:
+                    continue
+                self._climbed.add(option)
                 self._budget -= 1
-                near += [(rank(fit), option, fit) for fit in fitting]
-            if not near:
-                break
-            first = min(near, key=lambda entry: entry[0])
-            if first[0] >= rank(best):
+                next_ = self._estimator.layout(option)
+                near.append((self._fit(next_), option, next_))
+            first = min(near, key=lambda entry: entry[0], default=None)
+            if first is None or first[0] >= self._fit(best):
                 break
             _, draft, best = first
-            found.append(best)
+            if best.peak_bytes <= self._limit:
+                found.append(best)
         return found
+
+    def _fit(self, layout: Layout) -> tuple[float, float, int, int]:
+        return max(0.0, layout.peak_bytes - self._limit), *rank(layout)
 
     def _neighbours(self, draft: Draft, fixed: frozenset[Split]) -> list[Draft]:
         estimator = self._estimator

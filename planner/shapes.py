@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import combinations, groupby, islice, pairwise
+from math import comb
 
 from ithaca.planner.deal import aligned, lengths, shared
 from ithaca.planner.layout import Split
 
 EVERY_NUMBER_UP_TO = 64
 """Up to so many workers every number of pipelines is tried; above those that divide well."""
+
+EVERY_DEAL_UP_TO = 64
+"""If memory is short and there are only so many ways to deal micro-batches, all are tried."""
+
+SWEEP = 8
+"""Ways to deal that favour one group of pipelines, if there are more."""
 
 FURTHER = 4
 """Pipelines, at most, that are made of the workers beside those that stay as they are."""
@@ -105,6 +112,7 @@ def shapes(
     if lean:
         options.append(shared(counts, num_micro_batches, lambda _, share: float(share)))
         options.append(_aligned(counts, num_micro_batches))
+        options += _others(counts, num_micro_batches)
     seen = set()
     for option in options:
         shape = tuple(
@@ -115,6 +123,22 @@ def shapes(
         if shape not in seen:
             seen.add(shape)
             yield shape
+
+
+def _others(counts: Sequence[int], num_micro_batches: int) -> Iterator[tuple[dict[int, int], ...]]:
+    """Further ways to deal: all if there are few, else those that favour one of two groups."""
+    pipelines = sum(counts)
+    if comb(num_micro_batches - 1, pipelines - 1) <= EVERY_DEAL_UP_TO:
+        for cuts in combinations(range(1, num_micro_batches), pipelines - 1):
+            sizes = iter([b - a for a, b in pairwise([0, *cuts, num_micro_batches])])
+            yield tuple(dict(Counter(islice(sizes, count))) for count in counts)
+    elif len(counts) == 2:
+        first, second = counts
+        most = (num_micro_batches - first) // second
+        for share in sorted({max(1, most * part // SWEEP) for part in range(SWEEP)}):
+            size, extra = divmod(num_micro_batches - share * second, first)
+            dealt = {size + 1: extra, size: first - extra} if extra else {size: first}
+            yield dealt, {share: second}
 
 
 def _aligned(counts: Sequence[int], num_micro_batches: int) -> tuple[dict[int, int], ...]:
