@@ -13,6 +13,7 @@ from itertools import pairwise
 from ithaca.planner.layer import Layer
 from ithaca.planner.plan import Pipeline, Plan, Schedule
 from ithaca.planner.program import Action, Commit, Program, Reduce, Share, Step, Tie
+from ithaca.planner.rounds import Piece, rounds
 from ithaca.planner.span import Span
 from ithaca.planner.timetable import Part, Timetable, parts_of, routes_of
 
@@ -104,13 +105,13 @@ def _programs(
 
 
 def _reductions(plan: Plan, parts: Sequence[Part], finish: dict[int, int]) -> list[Reduce]:
-    """One REDUCE per span between neighbouring stage borders, in the order they become ready.
+    """One REDUCE per span between neighbouring stage borders, in rounds that run side by side.
 
     Between two borders nothing changes: neither who holds the layers nor who computed what on
-    them. On ties later layers go first: their backward ends first.
+    them.
     """
     held = (*plan.stages(), *plan.shadows)
-    spans = [piece.layers for piece in (*held, *plan.routes)]
+    spans = [stage.layers for stage in held] + [route.layers for route in plan.routes]
     borders = sorted({border for span in spans for border in (span.first, span.last)})
     brought: dict[int, dict[int, list[int]]] = {first: {} for first in borders[:-1]}
     position = {border: index for index, border in enumerate(borders)}
@@ -124,15 +125,14 @@ def _reductions(plan: Plan, parts: Sequence[Part], finish: dict[int, int]) -> li
     for part in parts:
         for first in pieces(part.layers):
             brought[first][part.worker].append(part.micro_batch)
-    reductions = []
+    found: dict[int, Reduce] = {}
+    waiting = []
     for first, last in pairwise(borders):
         shares = tuple(Share(w, tuple(sorted(ids))) for w, ids in sorted(brought[first].items()))
-        reductions.append(Reduce(Span(first, last), shares))
-
-    def readiness(reduce: Reduce) -> tuple[int, int]:
-        return max(finish[share.worker] for share in reduce.shares), -reduce.layers.first
-
-    return sorted(reductions, key=readiness)
+        found[first] = Reduce(Span(first, last), shares)
+        ready = max(finish[worker] for worker in brought[first])
+        waiting.append(Piece(first, last, ready, tuple(brought[first])))
+    return [found[piece.first] for piece in rounds(waiting)]
 
 
 def _tie_pairs(ties: Iterable[tuple[int, int]], num_layers: int) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from ithaca.planner.costs import VOTE_BYTES
 from ithaca.planner.layout import Split
 from ithaca.planner.pace import Floats
 from ithaca.planner.profile import Profile
+from ithaca.planner.rounds import Piece, rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +126,22 @@ class Tail:
 
 
 def reductions(kinds: Sequence[tuple[Split, Sequence[int]]]) -> list[tuple[int, int]]:
-    """The spans that are reduced one by one, in order: those ready first, later layers first.
+    """The spans that are reduced one by one, in the order of ``planner.schedule``.
 
-    Between two borders of any pipeline's stages nothing changes; see ``planner.schedule``.
+    Between two borders of any pipeline's stages nothing changes.
     """
     borders = sorted({0, *(span.last for split, _ in kinds for span in split)})
     ready = np.zeros(len(borders) - 1)
+    stages = []
     for split, finish in kinds:
         cuts = np.searchsorted(borders, [span.last for span in split])
         widths = np.diff(cuts, prepend=0)
         ready = np.maximum(ready, np.repeat(np.asarray(finish), widths))
-    queue = sorted(zip(ready.tolist(), pairwise(borders), strict=True), key=_turn)
-    return [piece for _, piece in queue]
-
-
-def _turn(entry: tuple[float, tuple[int, int]]) -> tuple[float, int]:
-    return entry[0], -entry[1][0]
+        stages.append(np.repeat(np.arange(len(split)), widths).tolist())
+    members = [tuple(enumerate(column)) for column in zip(*stages, strict=True)]
+    waiting = zip(pairwise(borders), ready.tolist(), members, strict=True)
+    order = rounds(Piece(*piece, moment, who) for piece, moment, who in waiting)
+    return [(piece.first, piece.last) for piece in order]
 
 
 def _places(split: Split) -> list[int]:
