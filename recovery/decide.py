@@ -47,14 +47,19 @@ class Decision:
         chosen: the candidate taken; its strategy is ``refuse`` and it has no plan if none could be.
         candidates: all, best first, infeasible ones last; each says why it is what it is.
         reason: of the choice, in one sentence.
-        finish: a plan under which everybody keeps what it holds, to end the step under way with;
-            None if there is none, and then the step begins anew under the chosen plan.
+        at_once: whether the chosen plan may be entered where the workers stand: nothing is rolled
+            back or moved, and everybody keeps what it holds, so no work of the step is lost.
+            Otherwise it is entered between two steps.
+        finish: a plan under which everybody keeps what it holds, to end the step under way with
+            if the chosen one has to wait for its end; None if there is none, and then the step
+            begins anew under the chosen plan.
         review_s: on the run's clock, when to decide again (a worker will leave); None for no time.
     """
 
     chosen: Candidate
     candidates: tuple[Scored, ...]
     reason: str
+    at_once: bool = False
     finish: Plan | None = None
     review_s: float | None = None
 
@@ -80,6 +85,7 @@ class Decision:
                     for scored in self.candidates
                 ],
                 "reason": self.reason,
+                "at_once": self.at_once,
                 "finish": None if self.finish is None else str(self.finish),
                 "review_s": self.review_s,
             },
@@ -97,6 +103,7 @@ class Decision:
                 found[chosen].candidate if isinstance(chosen, int) else _read(chosen),
                 found,
                 data["reason"],
+                data["at_once"],
                 None if data["finish"] is None else Plan.parse(data["finish"]),
                 data["review_s"],
             )
@@ -147,6 +154,7 @@ def decide(
             best,
             tuple(scored),
             _because(scored, why),
+            _keeps_all(best, situation),
             finish if best.rollback_step is None else None,
             _review(best, situation, hazard, now_s),
         )
@@ -175,6 +183,16 @@ def ending(situation: Situation) -> Plan | None:
     here = replace(situation, leaving=frozenset(), spares=())
     whole = chains(here.plan, here.staying)
     return detours(here, whole, here.plan.schedule) if whole else None
+
+
+def _keeps_all(one: Candidate, situation: Situation) -> bool:
+    """Whether every survivor goes on holding what it holds, and nothing is moved."""
+    if one.plan is None or one.moves or one.rollback_step is not None:
+        return False
+    held: dict[int, set[int]] = {}
+    for stage in (*one.plan.stages(), *one.plan.shadows):
+        held.setdefault(stage.worker, set()).update(stage.layers)
+    return all(held.get(w, set()) >= situation.held(w) for w in situation.survivors)
 
 
 def _allowed(
