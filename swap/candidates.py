@@ -89,12 +89,14 @@ class Candidates:
         )
 
 
-def shortest(last: int, fits: Callable[[int], bool]) -> int:
-    """The shortest prefix, 0 to ``last``, that ``fits``; ``last`` if none does.
+def shortest(last: int, fits: Callable[[int], bool], low: int = 0) -> int:
+    """The shortest prefix, ``low`` to ``last``, that ``fits``; ``last`` if none does.
 
-    A longer one is taken to fit when a shorter one does.
+    A longer one is taken to fit when a shorter one does. Fastest when ``low`` is a good guess.
     """
-    low, high = 0, last
+    high, stride = low, 1
+    while high < last and not fits(high):
+        low, high, stride = high + 1, min(last, high + stride), 2 * stride
     while low < high:
         middle = (low + high) // 2
         if fits(middle):

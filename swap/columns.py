@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,9 +93,24 @@ class Columns:
             window_s=np.where(movable, away, 0.0),
         )
 
+    @cached_property
+    def replay_rank(self) -> list[int]:
+        """For each replay its place in the order in which readers come before what they read."""
+        replays = self.trace.replays
+        order = sorted(range(len(replays)), key=lambda k: (-min(replays[k].outputs), k))
+        rank = [0] * len(replays)
+        for position, k in enumerate(order):
+            rank[k] = position
+        return rank
+
     def keep_all(self) -> Ints:
         """[N] bytes at each point without memory saving."""
         return self.fixed + self.held(self.produced, self.freed, self.nbytes)
+
+    def away_at(self, point: int) -> NDArray[np.bool_]:
+        """[n] whether each storage could be away at ``point``."""
+        behind, before = self.released <= point, point < self.first_use
+        return self.movable & np.where(self.state, behind | before, behind & before)
 
     def held(self, starts: Ints, ends: Ints, nbytes: Ints) -> Ints:
         """[N] bytes at each point of things that are there in [start, end)."""

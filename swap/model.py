@@ -10,7 +10,6 @@ speeds in the trace are those measured under load.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 
@@ -45,15 +44,8 @@ class Forecast:
     in_s: float
 
 
-class _Kind(IntEnum):
-    """What happens at a point, in this order."""
-
-    WRITE = 0  # the operator before the point has ended
-    FREE = 1
-    PREFETCH = 2
-    INPUT = 3
-    RUN = 4
-    USE = 5
+# What happens at a point, in this order; a write starts when the operator before has ended.
+_WRITE, _FREE, _PREFETCH, _INPUT, _RUN, _USE = range(6)
 
 
 class Queue:
@@ -79,14 +71,15 @@ class Queue:
 
     def copy(self, tier: int, nbytes: int, now: float) -> tuple[float, float]:
         """When the first hop and the last hop of a copy end that is asked for at ``now``."""
-        done: list[float] = []
+        first = 0.0
         for link in self._hops[tier]:
             took = self._latency[link] + nbytes / self._speeds[link]
-            now = max(now, self._idle_at[link]) + took
+            idle = self._idle_at[link]
+            now = (idle if idle > now else now) + took
             self._idle_at[link] = now
             self.busy_s[link] += took
-            done.append(now)
-        return done[0], done[-1]
+            first = first or now
+        return first, now
 
 
 def forecast(schedule: Schedule) -> Forecast:
@@ -103,13 +96,13 @@ def forecast(schedule: Schedule) -> Forecast:
     for point, kind, index in _events(schedule):
         now = clock[point] + shift
         until = now
-        if kind == _Kind.WRITE:
+        if kind == _WRITE:
             left[index], there[index] = outward.copy(tiers[index], sizes[index], now)
-        elif kind == _Kind.FREE:
+        elif kind == _FREE:
             until = left[index]
-        elif kind == _Kind.PREFETCH:
+        elif kind == _PREFETCH:
             back[index] = inward.copy(tiers[index], sizes[index], max(now, there[index]))[1]
-        elif kind == _Kind.RUN:
+        elif kind == _RUN:
             seconds = trace.replays[choice.needs.runs[index].replay].seconds
             recompute += seconds
             shift += seconds
@@ -153,13 +146,13 @@ def _events(schedule: Schedule) -> list[tuple[int, int, int]]:
     back, need = schedule.back[swapped].tolist(), needs.need[swapped].tolist()
     events: list[tuple[int, int, int]] = []
     for position, index in enumerate(swapped.tolist()):
-        use = _Kind.INPUT if (index, need[position]) in fed else _Kind.USE
+        use = _INPUT if (index, need[position]) in fed else _USE
         events += [
-            (ready[position], _Kind.WRITE, index),
-            (free[position], _Kind.FREE, index),
-            (back[position], _Kind.PREFETCH, index),
+            (ready[position], _WRITE, index),
+            (free[position], _FREE, index),
+            (back[position], _PREFETCH, index),
             (need[position], use, index),
         ]
-    events += [(run.point, _Kind.RUN, index) for index, run in enumerate(needs.runs)]
+    events += [(run.point, _RUN, index) for index, run in enumerate(needs.runs)]
     events.sort()
     return events

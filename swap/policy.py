@@ -58,7 +58,7 @@ def decide(trace: Trace, budget_bytes: int, effort: int = EFFORT) -> Plan | Refu
         search.consider(Choice.keep(columns))
     else:
         candidates = Candidates.of(columns)
-        tightest = tightest_choice(candidates)
+        tightest = tightest_choice(candidates, budget_bytes)
         floor = tightest.floor()
         if floor.max() > budget_bytes:
             point = int(floor.argmax())

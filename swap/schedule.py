@@ -6,7 +6,7 @@ what it becomes when it is done.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,9 +100,9 @@ class Choice:
         if not needs.runs:
             return level + columns.fixed
         top = columns.fixed.copy()
-        for run in needs.runs:
-            beside = columns.base[run.point] + run.workspace_bytes
-            top[run.point] = max(top[run.point], beside)
+        at = np.array([run.point for run in needs.runs])
+        beside = np.array([run.workspace_bytes for run in needs.runs])
+        np.maximum.at(top, at, columns.base[at] + beside)
         return level + top
 
 
@@ -143,22 +143,22 @@ class Schedule:
     def decisions(self, reasons: list[str]) -> tuple[Decision, ...]:
         """What a plan says of it."""
         choice, trace = self.choice, self.choice.columns.trace
+        tiers = [link.tier for link in trace.links]
+        actions, replays = choice.action.tolist(), choice.replay.tolist()
+        tier, free, back = choice.tier.tolist(), self.free.tolist(), self.back.tolist()
         lines = []
-        for index, saved in enumerate(trace.saved):
-            keep = Decision(saved.identity, saved.nbytes, Action.KEEP, reasons[index])
-            free = trace.at(int(self.free[index]))
-            match choice.action[index]:
-                case 1:
-                    tier = trace.links[choice.tier[index]].tier
-                    back = trace.at(int(self.back[index]))
-                    lines.append(
-                        replace(keep, action=Action.SWAP, tier=tier, free=free, prefetch=back)
-                    )
-                case 2:
-                    name = trace.replays[choice.replay[index]].name
-                    lines.append(replace(keep, action=Action.RECOMPUTE, replay=name, free=free))
-                case _:
-                    lines.append(keep)
+        for i, saved in enumerate(trace.saved):
+            what = saved.identity, saved.nbytes
+            if actions[i] == SWAP:
+                places = trace.at(free[i]), trace.at(back[i])
+                line = Decision(*what, Action.SWAP, reasons[i], tiers[tier[i]], None, *places)
+            elif actions[i] == RECOMPUTE:
+                name = trace.replays[replays[i]].name
+                free_at = trace.at(free[i])
+                line = Decision(*what, Action.RECOMPUTE, reasons[i], None, name, free_at)
+            else:
+                line = Decision(*what, Action.KEEP, reasons[i])
+            lines.append(line)
         return tuple(lines)
 
     @classmethod
@@ -198,24 +198,27 @@ class Schedule:
 def _needs(choice: Choice) -> Needs:
     """Replays are resolved from the end: what reads a storage makes only later ones."""
     columns = choice.columns
-    need, hold = columns.first_use.copy(), columns.freed.copy()
     again = np.flatnonzero(choice.action == RECOMPUTE)
     if not len(again):
-        return Needs(need, hold, ())
+        return Needs(columns.first_use, columns.freed, ())
+    need, hold = columns.first_use.tolist(), columns.freed.tolist()
     replays = columns.trace.replays
     outputs: dict[int, list[int]] = {}
-    for index in again.tolist():
-        outputs.setdefault(int(choice.replay[index]), []).append(index)
+    for index, which in zip(again.tolist(), choice.replay[again].tolist(), strict=True):
+        outputs.setdefault(which, []).append(index)
     runs = []
-    for which in sorted(outputs, key=lambda k: -min(replays[k].outputs)):
+    for which in sorted(outputs, key=columns.replay_rank.__getitem__):
         replay, mine = replays[which], outputs[which]
-        point = int(need[mine].min())
-        need[mine] = point
+        point = min([need[index] for index in mine])
+        for index in mine:
+            need[index] = point
         for index in replay.inputs:
-            need[index] = min(need[index], point)
-            hold[index] = max(hold[index], point + 1)
+            if need[index] > point:
+                need[index] = point
+            if hold[index] <= point:
+                hold[index] = point + 1
         runs.append(Run(point, which, tuple(mine), _beside(replay, mine, columns)))
-    return Needs(need, hold, tuple(reversed(runs)))
+    return Needs(np.array(need, np.int64), np.array(hold, np.int64), tuple(reversed(runs)))
 
 
 def _beside(replay: Replay, mine: list[int], columns: Columns) -> int:

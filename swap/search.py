@@ -8,7 +8,7 @@ is looked at one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -39,6 +39,8 @@ class Search:
         key = choice.action.tobytes() + choice.replay.tobytes()
         if key in self._seen:
             return self._seen[key]
+        if hasattr(self, "best") and (least := self._least(choice)) >= self.best[1].step_s:
+            return least
         self._tries -= 1
         schedule = place(choice, self._budget)
         seconds = float("inf")
@@ -52,12 +54,13 @@ class Search:
 
     def run(self, candidates: Candidates, tightest: Choice) -> None:
         """The whole search; ``tightest`` is there in case that nothing else fits."""
-        self._attempt(candidates, len(candidates.swaps))
-        if hasattr(self, "best") and self._is_free():
-            self._trim()
-            return
+        tried: dict[int, float] = {}
         reserve = min(4, self._tries // 3)
-        tried = {m: self._attempt(candidates, m) for m in self._kinks(candidates)}
+        for m in self._kinks(candidates):
+            tried[m] = self._attempt(candidates, m)
+            if self._is_free():
+                self._trim()
+                return
         step = max(1, len(candidates.swaps) // 8)
         while self._tries > reserve:
             centre = min(tried, key=lambda m: (tried[m], m))
@@ -74,32 +77,40 @@ class Search:
         self._unblock()
 
     def _kinks(self, candidates: Candidates) -> list[int]:
-        """Numbers of swaps at which the step time has a reason to bend, ascending."""
+        """Numbers of swaps at which the step time has a reason to bend."""
         columns, swaps = self._columns, candidates.swaps
-        last = len(swaps)
-        kinks = {0}
-        if last:
-            link = columns.trace.links[0]
-            nbytes = np.cumsum(columns.nbytes[swaps])
-            peak = columns.clock[columns.keep_all().argmax()]
-            windows = (
-                peak * link.out_bytes_per_s,
-                (columns.clock[-1] - peak) * link.in_bytes_per_s,
-            )
-            kinks |= {int(np.searchsorted(nbytes, window)) for window in windows}
-            start = Choice.keep(columns)
-            cheap = with_replays(start, candidates.cheap)
-            for base in (start, cheap):
-
-                def fits(size: int, base: Choice = base) -> bool:
-                    return self._fits(with_swaps(base, candidates, swaps[:size]))
-
-                kinks.add(shortest(last, fits))
-        return sorted(kinks)
+        if not len(swaps):
+            return [0]
+        link = columns.trace.links[0]
+        nbytes = np.cumsum(columns.nbytes[swaps])
+        peak = columns.clock[columns.keep_all().argmax()]
+        written = peak * link.out_bytes_per_s
+        read = (columns.clock[-1] - peak) * link.in_bytes_per_s
+        hidden = [int(np.searchsorted(nbytes, window)) for window in (written, read)]
+        start = Choice.keep(columns)
+        needed = [
+            int((self._swaps(base, candidates, swaps).action == SWAP).sum())
+            for base in (start, with_replays(start, candidates.cheap))
+        ]
+        # What is enough without any replay comes first: if the link hides it, that is the answer.
+        return list(dict.fromkeys([needed[0], *hidden, needed[1], 0, len(swaps)]))
 
     def _is_free(self) -> bool:
+        if not hasattr(self, "best"):
+            return False
         result = self.best[1]
         return result.stall_s + result.recompute_s <= 0.0
+
+    def _least(self, choice: Choice) -> float:
+        """Seconds that a step with ``choice`` takes at least: its links, or its operators."""
+        columns, links = self._columns, self._columns.trace.links
+        replays = columns.trace.replays
+        busy = float(columns.clock[-1]) + sum(replays[r.replay].seconds for r in choice.needs.runs)
+        for tier, link in enumerate(links):
+            here = (choice.action == SWAP) & (choice.tier == tier)
+            nbytes = float(columns.nbytes[here].sum())
+            busy = max(busy, nbytes / min(link.out_bytes_per_s, link.in_bytes_per_s))
+        return busy
 
     def _fits(self, choice: Choice) -> bool:
         return bool(choice.floor().max(initial=0) <= self._budget)
@@ -107,34 +118,62 @@ class Search:
     def _attempt(self, candidates: Candidates, most: int) -> float:
         """Swap at most ``most``, then replays, then swap the rest, as little of each as fits."""
         swaps, rest = candidates.swaps[:most], candidates.swaps[most:]
-        choice = Choice.keep(self._columns)
-        choice = self._shortest(len(swaps), lambda k: with_swaps(choice, candidates, swaps[:k]))
+        choice = self._swaps(Choice.keep(self._columns), candidates, swaps)
         if self._fits(choice):
             return self.consider(choice)
-        first = choice
-        choice = self._shortest(
-            len(candidates.cheap), lambda k: with_replays(first, candidates.cheap[:k], KEEP)
-        )
+        choice = self._replays(choice, candidates.cheap, KEEP)
         if self._fits(choice):
             return self.consider(choice)
-        second, blocks = choice, self._blocks(choice, candidates)
+        start, blocks = choice, self._blocks(choice, candidates)
         # Blocks bring back all at once, which is the shortest; or only what nothing cheap does.
         for only in (None, KEEP):
-            choice = self._shortest(
-                len(blocks), lambda k, only=only: with_replays(second, blocks[:k], only)
-            )
+            choice = self._replays(start, blocks, only)
             if self._fits(choice):
                 return self.consider(choice)
-        third = choice
-        choice = self._shortest(len(rest), lambda k: with_swaps(third, candidates, rest[:k]))
+        choice = self._swaps(choice, candidates, rest)
         return self.consider(choice) if self._fits(choice) else float("inf")
 
-    def _shortest(self, last: int, extend: Callable[[int], Choice]) -> Choice:
-        """The smallest extension that fits, or the whole."""
+    def _swaps(self, choice: Choice, candidates: Candidates, which: Ints) -> Choice:
+        """``choice`` with the shortest prefix of ``which`` swapped that fits, or with all."""
+        owner = np.arange(len(which))
+        return self._shortest(
+            choice, which, owner, len(which), lambda k: with_swaps(choice, candidates, which[:k])
+        )
+
+    def _replays(self, choice: Choice, which: Sequence[int], only: int | None) -> Choice:
+        """``choice`` with the shortest prefix of ``which`` run again that fits, or with all."""
+        replays = self._columns.trace.replays
+        outputs = np.array([index for k in which for index in replays[k].outputs], np.int64)
+        owner = np.repeat(np.arange(len(which)), [len(replays[k].outputs) for k in which])
+        return self._shortest(
+            choice, outputs, owner, len(which), lambda k: with_replays(choice, which[:k], only)
+        )
+
+    def _shortest(
+        self,
+        choice: Choice,
+        storages: Ints,
+        owner: Ints,
+        last: int,
+        extend: Callable[[int], Choice],
+    ) -> Choice:
+        """The smallest extension of up to ``last`` steps that fits, or the whole.
+
+        Step ``owner[i]`` takes ``storages[i]`` away.
+        """
+        levels = choice.floor()
+        point = int(levels.argmax())
+        excess = int(levels[point]) - self._budget
+        if excess <= 0:
+            return choice
         whole = extend(last)
         if not self._fits(whole):
             return whole
-        return extend(shortest(last, lambda size: self._fits(extend(size))))
+        # So many steps are needed for the worst point alone.
+        helps = self._columns.away_at(point)[storages] & (choice.action[storages] == KEEP)
+        freed = np.bincount(owner[helps], self._columns.nbytes[storages[helps]], last)
+        low = min(last, int(np.searchsorted(np.cumsum(freed), excess)) + 1)
+        return extend(shortest(last, lambda size: self._fits(extend(size)), low))
 
     def _blocks(self, choice: Choice, candidates: Candidates) -> list[int]:
         """Blocks by seconds per byte that ``choice`` still keeps, then the longest away first."""

@@ -12,6 +12,7 @@ that is alive there. Parameters, gradients and everything that can never move ar
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -184,19 +185,17 @@ class Trace:
         return sequence_hash((segment.key, segment.content) for segment in self.segments)
 
     @cached_property
+    def _ends(self) -> list[int]:
+        return [segment.last for segment in self.segments]
+
+    @cached_property
     def _first(self) -> dict[SegmentKey, Segment]:
         return {segment.key: segment for segment in self.segments}
 
     def at(self, point: int) -> At:
         """The place of ``point``, 0 to N, as it is written in a plan."""
-        low, high = 0, len(self.segments) - 1
-        while low < high:
-            middle = (low + high) // 2
-            if point < self.segments[middle].last:
-                high = middle
-            else:
-                low = middle + 1
-        segment = self.segments[low]
+        index = min(bisect_right(self._ends, point), len(self.segments) - 1)
+        segment = self.segments[index]
         return At(segment.key, point - segment.first)
 
     def point(self, at: At) -> int:
