@@ -68,12 +68,14 @@ class FaultError(ValueError):
 
 
 CONTROLLER = "controller"
-ACTIONS = ("F", "B", "I", "W", "SEND", "RECV", "REDUCE", "SPREAD", "TIE", "COMMIT", "STEP")
+ACTIONS = (
+    "F", "B", "I", "W", "SEND", "RECV", "REDUCE", "SPREAD", "TIE", "COMMIT", "VOTE", "STEP",
+)  # fmt: skip
 """Points of a worker's Program: its actions, in their own text form."""
-WORKER_POINTS = ("vote", "stand", "adopt", "meet", "move", "redo", "validate", "save")
-"""Named points of a worker beside its Program: the ballot inside COMMIT, what it answers when it
-is fenced, its new orders, the meeting in a new group, each transfer of state, the remainder of a
-step, validation, and its part of a checkpoint."""
+WORKER_POINTS = ("stand", "adopt", "meet", "move", "redo", "validate", "save")
+"""Named points of a worker beside its Program: what it answers when it is fenced, its new orders,
+the meeting in a new group, each transfer of state, the remainder of a step, validation, and its
+part of a checkpoint."""
 CONTROLLER_POINTS = ("notice", "fence", "decide", "order", "record", "checkpoint", "restart")
 """Named points of the controller: it notices a failure, fences, decides, gives orders, writes
 down a committed step, completes a checkpoint, takes up a run again."""

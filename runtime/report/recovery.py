@@ -80,7 +80,7 @@ class View:
     rows: tuple[Row, ...]
     older: int
     unnoticed: tuple[str, ...]
-    legend: tuple[tuple[str, str], ...]
+    legend: tuple[tuple[str, str, str], ...]
 
 
 def records(events: Sequence[Event]) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ def view(story: Story) -> View | None:
         rows=tuple(_row(episode, longest) for episode in shown),
         older=len(told.episodes) - len(shown),
         unnoticed=tuple(each.fault for each in told.unnoticed),
-        legend=tuple(MEANING.items()),
+        legend=tuple((name, spoken(name), meaning) for name, meaning in MEANING.items()),
     )
 
 
@@ -112,6 +112,11 @@ def headline(told: Account) -> str:
         f"{len(ended)} of {plural(len(told.episodes), 'failure')} survived, "
         f"{plural(redone, 'micro-batch')} done again, {plural(lost, 'sample')} lost"
     )
+
+
+def spoken(phase: str) -> str:
+    """The name of a phase as people write it."""
+    return phase.replace("_", " ")
 
 
 def title(episode: Episode) -> str:
@@ -165,7 +170,9 @@ def _parts(phases: Mapping[str, float], longest_s: float) -> tuple[Part, ...]:
         width = max(_NARROWEST, 1000.0 * seconds / longest_s) if longest_s else _NARROWEST
         width = min(width, max(0.0, 1000.0 - left))
         look = name if name in PHASES else "OTHER"
-        parts.append(Part(look, round(left, 2), round(width, 2), f"{name} {duration(seconds)}"))
+        parts.append(
+            Part(look, round(left, 2), round(width, 2), f"{spoken(name)} {duration(seconds)}")
+        )
         left += width
     return tuple(parts)
 
