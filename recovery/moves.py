@@ -101,9 +101,8 @@ def moves(plan: Plan, holdings: Holdings, profile: Profile) -> Rounds:
         busy: set[int] = set()
         for target in sorted(left, key=lambda worker: (-left[worker], worker)):
             for layer in sorted(missing[target], key=lambda layer: (-size[layer], layer)):
-                free = holders[layer] - busy
-                if free:
-                    source = min(free, key=lambda worker: (sent[worker], worker))
+                source = _sender(holders[layer], busy, sent)
+                if source is not None:
                     round_.append(Move(layer, source, target, size[layer]))
                     busy.add(source)
                     sent[source] += size[layer]
@@ -116,6 +115,11 @@ def moves(plan: Plan, holdings: Holdings, profile: Profile) -> Rounds:
                 del left[move.target]
         rounds.append(tuple(round_))
     return tuple(rounds)
+
+
+def _sender(holders: set[int], busy: set[int], sent: Mapping[int, int]) -> int | None:
+    """The holder that is free in this round and has sent least; None if all are busy."""
+    return min(holders - busy, key=lambda worker: (sent[worker], worker), default=None)
 
 
 def seconds(rounds: Rounds, profile: Profile) -> float:
