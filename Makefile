@@ -22,7 +22,7 @@ STAMPS := $(VENV)/.stamps
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check --no-input
 
-KERNELS := $(wildcard csrc/*.cpp csrc/*.h)
+KERNELS := $(wildcard csrc/*.cpp csrc/*.h csrc/torch/*.cpp csrc/torch/*.h)
 EXTENSION := src/ithaca/_C.abi3.so
 STUBS := $(addprefix runtime/control/control_pb2,.py .pyi _grpc.py)
 
@@ -59,10 +59,11 @@ unit: setup ## the test suite
 	@echo 'tests'
 	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup
 
-asan: build/asan/hash_test ## the C++ kernels alone, with address and undefined-behaviour checks
-	@$<
+PROGRAMS := $(patsubst csrc/tests/%.cpp,build/asan/%,$(wildcard csrc/tests/*.cpp))
+asan: $(PROGRAMS) ## the C++ kernels alone, with address and undefined-behaviour checks
+	@for program in $^; do $$program; done
 
-build/asan/%: csrc/tests/%.cpp $(filter-out csrc/bindings.cpp,$(KERNELS))
+build/asan/%: csrc/tests/%.cpp $(filter-out csrc/bindings.cpp csrc/torch/%,$(KERNELS))
 	@mkdir -p $(@D)
 	@$(CXX) -std=c++20 -O1 -g -Wall -Wextra -Werror -fno-omit-frame-pointer \
 	    -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc $(filter %.cpp,$^) -o $@

@@ -7,7 +7,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 from torch.utils.cpp_extension import BuildExtension, CppExtension
 
-KERNELS = Path("csrc")
+KERNELS = [Path("csrc"), Path("csrc/torch")]
 
 setup(
     package_dir={"": "src"},
@@ -21,9 +21,11 @@ setup(
     ext_modules=[
         CppExtension(
             "ithaca._C",
-            sorted(str(path) for path in KERNELS.glob("*.cpp")),
-            depends=sorted(str(path) for path in KERNELS.glob("*.h")),
-            extra_compile_args=["-O3", "-std=c++20", "-Wall", "-fvisibility=hidden"],
+            sorted(str(path) for folder in KERNELS for path in folder.glob("*.cpp")),
+            depends=sorted(str(path) for folder in KERNELS for path in folder.glob("*.h")),
+            # Without NDEBUG some of torch's types would have other members than in its libraries.
+            extra_compile_args=["-O3", "-std=c++20", "-Wall", "-DNDEBUG", "-fvisibility=hidden"],
+            libraries=["torch_python"],
             py_limited_api=True,
         )
     ],

@@ -1,13 +1,24 @@
 // The one file that knows torch and Python: registers the operators as torch.ops.ithaca.*.
 //
-// torch releases Python's lock before it calls an operator, and no operator touches Python.
+// torch releases Python's lock before it calls an operator, and no operator touches Python. What
+// autograd calls for every saved tensor is too hot for an operator: those are functions of the module.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/record_function.h>
+#include <c10/util/Exception.h>
 #include <torch/library.h>
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "hash.h"
+#include "torch/allocator.h"
+#include "torch/vault.h"
 
 namespace {
 
@@ -28,15 +39,287 @@ at::Tensor hash128(const at::Tensor& data, std::int64_t seed) {
   return halves;
 }
 
+// --- memory ---------------------------------------------------------------------------------------
+
+using ithaca::CountedAllocator;
+using ithaca::Key;
+using ithaca::Vault;
+
+// The session that is open, and its callback in torch's record of functions. Never destroyed: a
+// process may end with a session open, and its threads then still use it.
+struct Session {
+  std::shared_ptr<Vault> vault;
+  at::CallbackHandle callback = 0;
+  std::unordered_map<std::int64_t, std::shared_ptr<const ithaca::PlanTable>> plans;
+};
+Session& session() {
+  static auto* const once = new Session;
+  return *once;
+}
+Vault& open_vault() {
+  TORCH_CHECK(session().vault, "no memory session is open");
+  return *session().vault;
+}
+
+std::unique_ptr<at::ObserverContext> observe(const at::RecordFunction& function) {
+  ithaca::Observer& observer = session().vault->observer();
+  if (!observer.is_quiet()) observer.op(function.name());
+  return nullptr;
+}
+
+void memory_observe(bool on) {
+  Session& open = session();
+  if (open.callback != 0) at::removeCallback(std::exchange(open.callback, 0));
+  if (on && open.vault) {
+    open.callback = at::addThreadLocalCallback(
+        at::RecordFunctionCallback(&observe).scopes({at::RecordScope::FUNCTION}));
+  }
+}
+
+void memory_install() { CountedAllocator::installed(); }
+
+void memory_open(std::int64_t cap, std::int64_t smallest, std::string folder, std::int64_t limit,
+                 std::int64_t threads) {
+  TORCH_CHECK(!session().vault, "a memory session is open already; there is one in a process");
+  CountedAllocator& allocator = CountedAllocator::installed();
+  std::unique_ptr<ithaca::DiskIo> disk;
+  if (!folder.empty()) {
+    try {
+      disk = std::make_unique<ithaca::DiskIo>(folder, limit, static_cast<int>(threads));
+    } catch (const std::exception& error) {
+      TORCH_CHECK_VALUE(false, error.what());
+    }
+  }
+  session().vault = std::make_shared<Vault>(allocator, std::move(disk), smallest);
+  allocator.budget().reset_peak();
+  allocator.budget().reset_largest();
+  allocator.budget().set_reclaimer(session().vault.get());
+  allocator.budget().set_cap(cap);
+}
+
+void memory_close(bool restore) {
+  open_vault();
+  memory_observe(false);
+  ithaca::Budget& budget = CountedAllocator::installed().budget();
+  budget.set_cap(ithaca::Budget::kNoCap);
+  budget.set_reclaimer(nullptr);
+  const std::shared_ptr<Vault> vault = std::exchange(session().vault, nullptr);
+  session().plans.clear();
+  vault->close(restore);
+}
+
+void memory_cap(std::int64_t cap) {
+  CountedAllocator::installed().budget().set_cap(cap < 0 ? ithaca::Budget::kNoCap : cap);
+}
+
+bool memory_adopt(const at::Tensor& tensor) {
+  return tensor.device().is_cpu() && tensor.has_storage() &&
+         CountedAllocator::installed().adopt(*tensor.storage().unsafeGetStorageImpl());
+}
+
+void memory_exempt(bool exempt) { CountedAllocator::exempt_this_thread(exempt); }
+
+void memory_protect(const at::Tensor& tensor) { open_vault().protect(tensor); }
+void memory_state(const at::Tensor& tensor) { open_vault().adopt_state(tensor); }
+void memory_use(at::TensorList tensors) {
+  for (const at::Tensor& tensor : tensors) open_vault().use(tensor);
+}
+void memory_done(at::TensorList tensors) {
+  for (const at::Tensor& tensor : tensors) open_vault().done(tensor);
+}
+void memory_page_out(const at::Tensor& tensor) { open_vault().page_out(tensor); }
+void memory_optimizer() { open_vault().optimizer(); }
+void memory_quiet(bool on) { open_vault().observer().quiet(on); }
+void memory_passive_mark(std::int64_t bytes) { open_vault().set_passive_mark(bytes); }
+
+// Rows of (key, look, action, number of keys to prefetch, these keys), one behind the other.
+std::shared_ptr<const ithaca::PlanTable> table_of(at::IntArrayRef rows) {
+  if (rows.empty()) return nullptr;
+  auto table = std::make_shared<ithaca::PlanTable>();
+  for (std::size_t at = 0; at + 4 <= rows.size();) {
+    ithaca::Planned planned{rows[at + 1], static_cast<ithaca::Action>(rows[at + 2]), {}};
+    const auto count = static_cast<std::size_t>(rows[at + 3]);
+    for (std::size_t i = 0; i < count && at + 4 + i < rows.size(); ++i) {
+      planned.prefetch.push_back(static_cast<Key>(rows[at + 4 + i]));
+    }
+    table->emplace(static_cast<Key>(rows[at]), std::move(planned));
+    at += 4 + count;
+  }
+  return table;
+}
+
+void memory_store_plan(std::int64_t number, at::IntArrayRef rows) {
+  open_vault();
+  session().plans[number] = table_of(rows);
+}
+void memory_use_plan(std::int64_t number) {
+  const auto found = session().plans.find(number);
+  open_vault().replan(found == session().plans.end() ? nullptr : found->second);
+}
+
+void memory_begin(bool detailed) { open_vault().begin(detailed); }
+void memory_detail() { open_vault().detail(); }
+
+at::Tensor table(const std::vector<std::int64_t>& values, std::int64_t columns) {
+  at::Tensor rows = at::empty({static_cast<std::int64_t>(values.size()) / columns, columns},
+                              at::TensorOptions().dtype(at::kLong));
+  std::copy(values.begin(), values.end(), rows.mutable_data_ptr<std::int64_t>());
+  return rows;
+}
+
+at::Tensor memory_runs() {
+  std::vector<std::int64_t> values;
+  for (const ithaca::Run& run : open_vault().observer().runs()) {
+    values.insert(values.end(), {static_cast<std::int64_t>(run.phase), run.slot, run.module,
+                                 run.visit, run.operators, run.saves,
+                                 static_cast<std::int64_t>(run.hash)});
+  }
+  return table(values, 7);
+}
+
+at::Tensor memory_moments() {
+  std::vector<std::int64_t> values;
+  open_vault().finish_log();
+  for (const ithaca::Moment& moment : open_vault().observer().moments()) {
+    values.insert(values.end(),
+                  {static_cast<std::int64_t>(moment.what), moment.run,
+                   static_cast<std::int64_t>(moment.key), static_cast<std::int64_t>(moment.other),
+                   moment.look, moment.ns, moment.waited_ns, moment.allocated, moment.peak,
+                   moment.managed, moment.operators});
+  }
+  return table(values, 11);
+}
+
+std::int64_t memory_hash() {
+  return static_cast<std::int64_t>(open_vault().observer().hash());
+}
+
+using Numbers = c10::Dict<std::string, std::int64_t>;
+
+Numbers memory_bytes() {
+  CountedAllocator& allocator = CountedAllocator::installed();
+  const ithaca::Budget& budget = allocator.budget();
+  Numbers numbers;
+  numbers.insert("allocated", budget.allocated());
+  numbers.insert("peak", budget.peak());
+  numbers.insert("cap", budget.cap() == ithaca::Budget::kNoCap ? -1 : budget.cap());
+  numbers.insert("largest", budget.largest());
+  numbers.insert("exempt", allocator.exempt_bytes());
+  numbers.insert("refused", allocator.refused_at());
+  return numbers;
+}
+
+void memory_reset_peak() { CountedAllocator::installed().budget().reset_peak(); }
+
+Numbers memory_counters() {
+  Vault& vault = open_vault();
+  const ithaca::Counters counters = vault.counters();
+  Numbers numbers;
+#define ITHACA_NUMBER(name) numbers.insert(#name, counters.name)
+  ITHACA_NUMBER(saves);
+  ITHACA_NUMBER(managed_saves);
+  ITHACA_NUMBER(hits);
+  ITHACA_NUMBER(misses);
+  ITHACA_NUMBER(reclaims);
+  ITHACA_NUMBER(released_parked);
+  ITHACA_NUMBER(waited);
+  ITHACA_NUMBER(evicted_planned);
+  ITHACA_NUMBER(evicted_lru);
+  ITHACA_NUMBER(evicted_state);
+  ITHACA_NUMBER(refusals);
+  ITHACA_NUMBER(loads_on_demand);
+  ITHACA_NUMBER(loads_waited);
+  ITHACA_NUMBER(prefetched);
+  ITHACA_NUMBER(failed_writes);
+  ITHACA_NUMBER(disk_full);
+  ITHACA_NUMBER(wait_ns);
+  ITHACA_NUMBER(out_bytes);
+  ITHACA_NUMBER(in_bytes);
+  ITHACA_NUMBER(state_out_bytes);
+  ITHACA_NUMBER(state_in_bytes);
+#undef ITHACA_NUMBER
+  numbers.insert("alive", vault.alive());
+  numbers.insert("managed_bytes", vault.managed_bytes());
+  numbers.insert("evictable_bytes", vault.evictable_bytes());
+  if (ithaca::DiskIo* disk = vault.disk()) {
+    numbers.insert("disk_written", disk->bytes_written());
+    numbers.insert("disk_read", disk->bytes_read());
+    numbers.insert("disk_used", disk->bytes_used());
+    numbers.insert("disk_direct", disk->direct() ? 1 : 0);
+    numbers.insert("disk_write_ns", disk->busy_ns(ithaca::DiskIo::Kind::kWrite));
+    numbers.insert("disk_read_ns", disk->busy_ns(ithaca::DiskIo::Kind::kRead));
+  }
+  return numbers;
+}
+
+void memory_link_speed(std::int64_t write, std::int64_t read) {
+  TORCH_CHECK(open_vault().disk() != nullptr, "this memory session has no disk");
+  open_vault().disk()->set_speed(write, read);
+}
+
+// For tests: what goes wrong with the copies, and what is wrong with our code.
+void memory_faults(std::int64_t fail_writes, std::int64_t fail_reads, std::int64_t failures,
+                   std::int64_t longest, std::int64_t delay_us, std::int64_t newest_first) {
+  TORCH_CHECK(open_vault().disk() != nullptr, "this memory session has no disk");
+  ithaca::Faults& faults = open_vault().disk()->faults();
+  faults.failures = failures;
+  faults.fail_writes = fail_writes;
+  faults.fail_reads = fail_reads;
+  faults.longest = longest;
+  faults.delay_us = delay_us;
+  faults.newest_first = newest_first;
+}
+void memory_mutate(std::int64_t which) { Vault::mutation = static_cast<ithaca::Mutation>(which); }
+
 }  // namespace
 
 TORCH_LIBRARY(ithaca, m) {
   m.def("hash128(Tensor data, int seed=0) -> Tensor");
   m.impl("hash128", c10::DispatchKey::CompositeExplicitAutograd, TORCH_FN(hash128));
+
+  m.def("memory_install() -> ()", memory_install);
+  m.def("memory_open(int cap, int smallest, str folder, int limit, int threads) -> ()",
+        memory_open);
+  m.def("memory_close(bool restore) -> ()", memory_close);
+  m.def("memory_observe(bool on) -> ()", memory_observe);
+  m.def("memory_cap(int cap) -> ()", memory_cap);
+  m.def("memory_adopt(Tensor tensor) -> bool", memory_adopt);
+  m.def("memory_exempt(bool exempt) -> ()", memory_exempt);
+  m.def("memory_protect(Tensor tensor) -> ()", memory_protect);
+  m.def("memory_state(Tensor tensor) -> ()", memory_state);
+  m.def("memory_use(Tensor[] tensors) -> ()", memory_use);
+  m.def("memory_done(Tensor[] tensors) -> ()", memory_done);
+  m.def("memory_page_out(Tensor tensor) -> ()", memory_page_out);
+  m.def("memory_optimizer() -> ()", memory_optimizer);
+  m.def("memory_quiet(bool on) -> ()", memory_quiet);
+  m.def("memory_passive_mark(int bytes) -> ()", memory_passive_mark);
+  m.def("memory_store_plan(int number, int[] rows) -> ()", memory_store_plan);
+  m.def("memory_use_plan(int number) -> ()", memory_use_plan);
+  m.def("memory_detail() -> ()", memory_detail);
+  m.def("memory_begin(bool detailed) -> ()", memory_begin);
+  m.def("memory_runs() -> Tensor", memory_runs);
+  m.def("memory_moments() -> Tensor", memory_moments);
+  m.def("memory_hash() -> int", memory_hash);
+  m.def("memory_bytes() -> Dict(str, int)", memory_bytes);
+  m.def("memory_reset_peak() -> ()", memory_reset_peak);
+  m.def("memory_counters() -> Dict(str, int)", memory_counters);
+  m.def("memory_link_speed(int write, int read) -> ()", memory_link_speed);
+  m.def(
+      "memory_faults(int fail_writes=0, int fail_reads=0, int failures=0, int longest=0, "
+      "int delay_us=0, int newest_first=0) -> ()",
+      memory_faults);
+  m.def("memory_mutate(int which) -> ()", memory_mutate);
 }
 
-// `import ithaca._C` needs a module; an empty one, whose loading has registered the operators.
-// Declared by hand from CPython's stable ABI, so that no header files of Python are needed.
+// The module: its loading registers the operators, and it has the functions that autograd and the
+// hooks of modules call. Declared by hand from CPython's stable ABI, so that no header files of
+// Python are needed.
+struct _object;
+using PyObject = _object;
+
+// Of libtorch_python: the Python object of a tensor.
+PyObject* THPVariable_Wrap(const at::TensorBase& tensor);
+
 extern "C" {
 
 struct ModuleDef {
@@ -56,14 +339,130 @@ struct ModuleDef {
   void* clear;
   void* free;
 };
+struct MethodDef {
+  const char* name;
+  PyObject* (*function)(PyObject* self, PyObject* argument);
+  int flags;
+  const char* doc;
+};
 
 void* PyModule_Create2(ModuleDef* definition, int api_version);
-
-__attribute__((visibility("default"))) void* PyInit__C() {
-  constexpr int kStableApi = 3;
-  static ModuleDef definition{
-      .object = {.references = 1}, .name = "_C", .doc = "Registers torch.ops.ithaca.*."};
-  return PyModule_Create2(&definition, kStableApi);
-}
+PyObject* PyObject_GetAttrString(PyObject* object, const char* name);
+PyObject* PyImport_ImportModule(const char* name);
+unsigned long long PyLong_AsUnsignedLongLong(PyObject* object);
+void Py_IncRef(PyObject* object);
+void Py_DecRef(PyObject* object);
+PyObject* Py_BuildValue(const char* format, ...);
+void PyErr_SetString(PyObject* type, const char* message);
+PyObject* PyErr_Occurred();
+void PyErr_Clear();
+int PyGILState_Check();
+void* PyEval_SaveThread();
+void PyEval_RestoreThread(void* state);
 
 }  // extern "C"
+
+namespace {
+
+// Where in the Python object of a tensor its at::Tensor lies: found once, by the address that the
+// object itself tells, so that the layout need not be known.
+const at::Tensor& tensor_of(PyObject* object) {
+  static std::atomic<std::size_t> place{0};
+  auto** words = reinterpret_cast<void**>(object);
+  if (const std::size_t known = place; known != 0) {
+    return *reinterpret_cast<const at::Tensor*>(words + known);
+  }
+  PyObject* address = PyObject_GetAttrString(object, "_cdata");
+  TORCH_CHECK(address != nullptr, "a saved tensor is no torch.Tensor");
+  const auto wanted = reinterpret_cast<void*>(PyLong_AsUnsignedLongLong(address));
+  Py_DecRef(address);
+  for (std::size_t i = 2; i < 6; ++i) {
+    if (words[i] == wanted) {
+      place = i;
+      return *reinterpret_cast<const at::Tensor*>(words + i);
+    }
+  }
+  TORCH_CHECK(false, "this build of torch keeps its tensors in a way that is not known here");
+}
+
+void raise(const char* module, const char* type, const char* message) {
+  PyObject* found = PyImport_ImportModule(module);
+  PyObject* error = found != nullptr ? PyObject_GetAttrString(found, type) : nullptr;
+  if (error != nullptr) {
+    PyErr_SetString(error, message);
+    Py_DecRef(error);
+  }
+  if (found != nullptr) Py_DecRef(found);
+}
+
+template <typename Work>
+PyObject* guarded(Work&& work) {
+  try {
+    return work();
+  } catch (const c10::OutOfMemoryError& error) {
+    raise("torch", "OutOfMemoryError", error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    if (PyErr_Occurred() == nullptr) {
+      raise("builtins", "RuntimeError", error.what_without_backtrace());
+    }
+  } catch (const std::exception& error) {
+    raise("builtins", "RuntimeError", error.what());
+  }
+  return nullptr;
+}
+
+PyObject* pack(PyObject*, PyObject* tensor) {
+  return guarded([&] {
+    Vault* vault = session().vault.get();
+    if (vault == nullptr) {
+      Py_IncRef(tensor);
+      return tensor;
+    }
+    return THPVariable_Wrap(vault->pack(tensor_of(tensor)));
+  });
+}
+
+PyObject* unpack(PyObject*, PyObject* tensor) {
+  return guarded([&] { return THPVariable_Wrap(Vault::unpack(tensor_of(tensor))); });
+}
+
+PyObject* none() { return Py_BuildValue(""); }
+
+PyObject* enter(PyObject*, PyObject* module) {
+  return guarded([&] {
+    const auto number = static_cast<std::int64_t>(PyLong_AsUnsignedLongLong(module));
+    if (session().vault) session().vault->enter(number);
+    return none();
+  });
+}
+
+PyObject* leave(PyObject*, PyObject*) {
+  return guarded([&] {
+    if (session().vault) session().vault->leave();
+    return none();
+  });
+}
+
+constexpr int kNoArguments = 4, kOneArgument = 8;
+
+MethodDef methods[] = {
+    {"pack", &pack, kOneArgument, "The alias to save in place of a tensor."},
+    {"unpack", &unpack, kOneArgument, "The tensor behind an alias, with its bytes."},
+    {"enter", &enter, kOneArgument, "A module of this number begins its forward."},
+    {"leave", &leave, kNoArguments, "The module that began last ends its forward."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) void* PyInit__C() {
+  constexpr int kStableApi = 3;
+  static ModuleDef definition{.object = {.references = 1},
+                              .name = "_C",
+                              .doc = "Registers torch.ops.ithaca.*.",
+                              .state_size = -1,
+                              .methods = methods};
+  ithaca::Pause::begin = [] { return PyGILState_Check() != 0 ? PyEval_SaveThread() : nullptr; };
+  ithaca::Pause::end = [](void* state) { PyEval_RestoreThread(state); };
+  return PyModule_Create2(&definition, kStableApi);
+}

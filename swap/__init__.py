@@ -1,1 +1,1 @@
-"""Training under a byte budget: every saved tensor is kept, swapped or recomputed; torch alone."""
+"""Trains what does not fit: a byte budget over torch's allocator, without a change to the model."""

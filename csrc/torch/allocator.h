@@ -1,0 +1,54 @@
+// torch's allocator of the CPU, counted: every byte that it hands out, against a cap.
+//
+// Installed once, for good; without a cap it passes everything through and counts.
+#pragma once
+
+#include <c10/core/Allocator.h>
+#include <c10/core/StorageImpl.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "../budget.h"
+
+namespace ithaca {
+
+class CountedAllocator final : public c10::Allocator {
+ public:
+  // The one of this process; puts itself in front of torch's on the first call.
+  static CountedAllocator& installed();
+
+  // Throws c10::OutOfMemoryError with the number that would be needed when the budget refuses.
+  c10::DataPtr allocate(std::size_t size) override;
+  // The same for bytes that may be there or not: asks nobody to make room.
+  std::optional<c10::DataPtr> allocate_if_free(std::size_t size);
+  c10::DeleterFnPtr raw_deleter() const override { return &CountedAllocator::release; }
+  void copy_data(void* to, const void* from, std::size_t size) const override;
+
+  // Whether the bytes of a storage were counted by us.
+  static bool counts(const c10::DataPtr& data);
+  // Counts bytes that torch handed out before we were there. False: they are not from its allocator.
+  bool adopt(c10::StorageImpl& storage);
+
+  Budget& budget() { return budget_; }
+  // Bytes of threads that are exempt: communication, checkpoints, staging.
+  std::int64_t exempt_bytes() const { return exempt_.load(); }
+  static void exempt_this_thread(bool exempt);
+  // Called with the size that was refused and the bytes that would be needed.
+  std::int64_t refused_at() const { return refused_.load(); }
+
+ private:
+  struct Header;
+  explicit CountedAllocator(c10::Allocator* base) : base_(base) {}
+  static void release(void* data);
+  static void release_adopted(void* context);
+  c10::DataPtr place(std::size_t size, bool exempt);
+  c10::DataPtr obtain(std::size_t size);
+  [[noreturn]] void refuse(std::size_t size);
+
+  c10::Allocator* base_;
+  Budget budget_;
+  std::atomic<std::int64_t> exempt_{0}, refused_{0};
+};
+
+}  // namespace ithaca

@@ -1,0 +1,504 @@
+#include "vault.h"
+
+#include <c10/util/Exception.h>
+#include <c10/util/intrusive_ptr.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <bit>
+#include <chrono>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+namespace ithaca {
+
+void* (*Pause::begin)() = nullptr;
+void (*Pause::end)(void*) = nullptr;
+Mutation Vault::mutation = Mutation::kNone;
+
+namespace {
+
+std::int64_t now_ns() {
+  return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+}
+
+// Every alias that was packed and is alive, of all sessions: unpacking outlives a session.
+struct Registry {
+  std::mutex mutex;
+  std::unordered_map<const c10::TensorImpl*, std::shared_ptr<const Packed>> packed;
+
+  std::shared_ptr<const Packed> find(const c10::TensorImpl* tensor) {
+    std::lock_guard lock(mutex);
+    const auto found = packed.find(tensor);
+    return found == packed.end() ? nullptr : found->second;
+  }
+  void add(const c10::TensorImpl* tensor, Packed entry) {
+    auto shared = std::make_shared<const Packed>(std::move(entry));
+    std::lock_guard lock(mutex);
+    packed.insert_or_assign(tensor, std::move(shared));
+  }
+  void sweep() {
+    std::vector<std::shared_ptr<const Packed>> dropped;  // freed without the lock
+    std::lock_guard lock(mutex);
+    for (auto entry = packed.begin(); entry != packed.end();) {
+      if (entry->second->tensor.expired()) {
+        dropped.push_back(std::move(entry->second));
+        entry = packed.erase(entry);
+      } else {
+        ++entry;
+      }
+    }
+  }
+  void forget(const Stored& stored) {
+    std::lock_guard lock(mutex);
+    for (const auto& weak : stored.packed) packed.erase(weak._unsafe_get_target());
+  }
+};
+
+Registry& registry() {
+  static auto* const once = new Registry;
+  return *once;
+}
+
+at::Tensor alias_of(const at::Tensor& tensor) {
+  const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  return at::Tensor(impl->shallow_copy_and_detach(impl->version_counter(),
+                                                  /*allow_tensor_metadata_change=*/true));
+}
+
+std::int64_t look_of(const at::Tensor& tensor) {
+  const bool plain = tensor.layout() == at::kStrided && tensor.has_storage();
+  const std::uint64_t nbytes = plain ? tensor.storage().nbytes() : 0;
+  return static_cast<std::int64_t>(tensor.scalar_type()) << 16 | tensor.dim() << 8 |
+         (nbytes > 0 ? std::bit_width(nbytes) - 1 : 0);
+}
+
+// The key of the same save in the first micro-batch: what is planned there holds for the others.
+constexpr Key kFirstSlot = (Key{1} << 54) - 1;
+
+// The same type and rank, and nearly the same size: tokens routed to an expert vary.
+bool alike(std::int64_t planned, std::int64_t look) {
+  const std::int64_t apart = (planned & 0xff) - (look & 0xff);
+  return planned >> 8 == look >> 8 && -1 <= apart && apart <= 1;
+}
+
+// "ReluBackward0"; nothing for a leaf.
+std::string origin_of(const at::Tensor& tensor) {
+  const auto& node = tensor.grad_fn();
+  if (!node) return "";
+  return node->name();
+}
+
+[[noreturn]] void modified_in_place(const at::Tensor& alias, const Packed& packed) {
+  const std::string from =
+      packed.origin.empty()
+          ? ""
+          : c10::str(", which is output ", packed.output, " of ", packed.origin, ",");
+  TORCH_CHECK(false,
+              "one of the variables needed for gradient computation has been modified by an "
+              "inplace operation: [", alias.toString(), " ", alias.sizes(), "]", from,
+              " is at version ", alias._version(), "; expected version ", packed.version,
+              " instead. Hint: enable anomaly detection to find the operation that failed to "
+              "compute its gradient, with torch.autograd.set_detect_anomaly(True).");
+}
+
+}  // namespace
+
+// What stands as the context of a storage's data pointer while we care for it.
+struct Vault::Lease {
+  StoredPtr stored;
+};
+
+void Vault::release_lease(void* context) {
+  const std::unique_ptr<Lease> lease(static_cast<Lease*>(context));
+  lease->stored->vault->died(lease->stored);
+}
+
+Vault::Vault(CountedAllocator& allocator, std::unique_ptr<DiskIo> disk, std::int64_t smallest)
+    : allocator_(allocator), disk_(std::move(disk)), smallest_(smallest) {
+  observer_.begin(false);
+  step_start_ns_ = now_ns();
+}
+
+void Vault::protect(const at::Tensor& tensor) {
+  if (!tensor.has_storage()) return;
+  Lock lock(mutex_);
+  protected_.insert_or_assign(tensor.storage().unsafeGetStorageImpl(),
+                              tensor.storage().getWeakStorageImpl());
+}
+
+void Vault::unprotect_all() {
+  Lock lock(mutex_);
+  protected_.clear();
+}
+
+// --- saving ---------------------------------------------------------------------------------------
+
+at::Tensor Vault::pack(const at::Tensor& tensor) {
+  at::Tensor alias = alias_of(tensor);
+  Packed packed{WeakTensor(alias.getIntrusivePtr())};
+  packed.version = tensor.is_inference() ? 0 : tensor._version();
+  packed.origin = origin_of(tensor);
+  packed.output = tensor.output_nr();
+  const std::int64_t look = look_of(tensor);
+  {
+    Lock lock(mutex_);
+    notice(lock);
+    ++counters_.saves;
+    packed.key = observer_.save(look);
+    packed.stored = manage(tensor, false);
+    if (packed.stored) {
+      Stored& stored = *packed.stored;
+      ++counters_.managed_saves;
+      stored.packed.push_back(packed.tensor);
+      stored.released = false;
+      const bool first = stored.key == 0;
+      if (first) {
+        stored.key = packed.key | Key{1} << 63;
+        by_key_[packed.key] = packed.stored;
+        if (plan_) {
+          auto planned = plan_->find(packed.key);
+          if (planned == plan_->end()) planned = plan_->find(packed.key & kFirstSlot);
+          const bool hit = planned != plan_->end() && alike(planned->second.look, look);
+          ++(hit ? counters_.hits : counters_.misses);
+          if (hit) {
+            stored.action = planned->second.action;
+            stored.prefetch = planned->second.prefetch;
+          }
+        }
+      }
+      fresh_.push_back(packed.stored);
+      log(first ? What::kSave : What::kAlias, stored, packed.key, look);
+    }
+    write_ahead(lock);
+  }
+  registry().add(alias.unsafeGetTensorImpl(), std::move(packed));
+  return alias;
+}
+
+StoredPtr Vault::manage(const at::Tensor& tensor, bool state) {
+  if (closed_ || !tensor.device().is_cpu() || tensor.layout() != at::kStrided ||
+      !tensor.has_storage() || tensor.is_inference()) {
+    return nullptr;
+  }
+  c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+  if (const auto known = storages_.find(storage); known != storages_.end()) return known->second;
+  const auto nbytes = static_cast<std::int64_t>(storage->nbytes());
+  if (nbytes < smallest_) return nullptr;
+  if (!state && (protected_.count(storage) != 0 || !CountedAllocator::counts(storage->data_ptr()))) {
+    return nullptr;
+  }
+  auto stored = std::make_shared<Stored>();
+  stored->vault = shared_from_this();
+  stored->storage = storage;
+  stored->nbytes = nbytes;
+  stored->birth = births_++;
+  void* data = storage->data_ptr().get();
+  stored->memory = storage->set_data_ptr({});
+  storage->set_data_ptr_noswap(
+      {data, new Lease{stored}, &Vault::release_lease, c10::Device(c10::kCPU)});
+  storages_.emplace(storage, stored);
+  by_birth_.emplace(stored->birth, stored);
+  managed_ += nbytes;
+  return stored;
+}
+
+void Vault::set_pointer(Stored& stored, void* data) {
+  c10::DataPtr before = stored.storage->set_data_ptr({});
+  stored.storage->set_data_ptr_noswap(
+      {data, before.release_context(), &Vault::release_lease, c10::Device(c10::kCPU)});
+}
+
+bool Vault::only_ours(const Stored& stored) const {
+  std::size_t live = 0;
+  for (const auto& weak : stored.packed) live += !weak.expired();
+  return live > 0 && c10::raw::intrusive_ptr::use_count(stored.storage) == live;
+}
+
+bool Vault::movable(const Stored& stored) const {
+  return stored.alive && (stored.state ? stored.pins == 0 : only_ours(stored));
+}
+
+// Looks at what was saved lately: planned writes start as soon as nobody else holds the storage.
+void Vault::notice(Lock& lock) {
+  for (std::size_t i = 0; i < fresh_.size();) {
+    const StoredPtr stored = fresh_[i];
+    if (stored->alive && !movable(*stored)) {
+      ++i;
+      continue;
+    }
+    fresh_[i] = std::move(fresh_.back());
+    fresh_.pop_back();
+    if (!stored->alive || stored->released) continue;
+    stored->released = true;
+    log(What::kReleased, *stored, stored->key);
+    if (stored->action == Action::kSwap && stored->where == Where::kHere) write_out(stored, lock);
+  }
+}
+
+void Vault::log(What what, const Stored& stored, Key key, std::int64_t look) {
+  if (!observer_.detailed()) return;
+  Budget& budget = allocator_.budget();
+  observer_.log({what, 0, key & ~(Key{1} << 63),
+                 what == What::kSave ? static_cast<Key>(stored.nbytes)
+                                     : stored.key & ~(Key{1} << 63),
+                 look, now_ns() - step_start_ns_, counters_.wait_ns - step_wait_ns_,
+                 budget.allocated(), budget.take_window_peak(), managed_,
+                 observer_.operators()});
+}
+
+void Vault::log_run(What what) {
+  static const Stored none;
+  log(what, none, 0);
+}
+
+// --- the step -------------------------------------------------------------------------------------
+
+void Vault::enter(std::int64_t module) {
+  Lock lock(mutex_);
+  notice(lock);
+  observer_.enter(module);
+  log_run();
+}
+
+void Vault::leave() {
+  Lock lock(mutex_);
+  notice(lock);
+  observer_.leave();
+  log_run();
+}
+
+void Vault::optimizer() {
+  Lock lock(mutex_);
+  notice(lock);
+  observer_.optimizer();
+  log_run();
+}
+
+void Vault::begin(bool detailed) {
+  registry().sweep();
+  Lock lock(mutex_);
+  observer_.begin(detailed);
+  std::erase_if(by_key_, [](const auto& entry) { return entry.second.expired(); });
+  step_start_ns_ = now_ns();
+  step_wait_ns_ = counters_.wait_ns;
+  allocator_.budget().take_window_peak();
+  log_run();
+}
+
+void Vault::detail() {
+  Lock lock(mutex_);
+  if (observer_.detailed()) return;
+  observer_.detail();
+  allocator_.budget().take_window_peak();
+  log_run();
+}
+
+void Vault::finish_log() {
+  Lock lock(mutex_);
+  log_run(What::kEnd);
+}
+
+void Vault::replan(std::shared_ptr<const PlanTable> plan) {
+  Lock lock(mutex_);
+  plan_ = std::move(plan);
+}
+
+Counters Vault::counters() {
+  Lock lock(mutex_);
+  return counters_;
+}
+
+std::int64_t Vault::evictable_bytes() {
+  Lock lock(mutex_);
+  std::int64_t sum = 0;
+  for (const auto& [birth, stored] : by_birth_) {
+    if (stored->memory.get() != nullptr && movable(*stored)) sum += stored->nbytes;
+  }
+  return sum;
+}
+
+// --- reading --------------------------------------------------------------------------------------
+
+at::Tensor Vault::unpack(const at::Tensor& alias) {
+  const std::shared_ptr<const Packed> packed = registry().find(alias.unsafeGetTensorImpl());
+  if (!packed) return alias_of(alias);
+  const bool watched = !alias.is_inference() && mutation != Mutation::kNoVersionCheck;
+  if (watched && alias._version() != packed->version) modified_in_place(alias, *packed);
+  if (!packed->stored) return alias_of(alias);
+  const StoredPtr& stored = packed->stored;
+  const std::shared_ptr<Vault> self = stored->vault;
+
+  std::optional<Pause> pause;  // ends after the lock
+  Lock lock(self->mutex_);
+  if (stored->where == Where::kAway || stored->where == Where::kComing) {
+    lock.unlock();
+    pause.emplace();
+    lock.lock();
+  }
+  self->notice(lock);
+  if (!self->closed_) {
+    self->observer_.use(packed->key);
+    self->log(What::kUse, *stored, packed->key);
+  }
+  self->bring_in(stored, lock);
+  self->forget_copy(*stored);
+  at::Tensor result = alias_of(alias);
+  if (mutation == Mutation::kWrongOffset && result.storage_offset() > 0) {
+    result.unsafeGetTensorImpl()->set_storage_offset(result.storage_offset() - 1);
+  }
+  if (!self->closed_) self->prefetch(stored, lock);
+  if (watched && alias._version() != packed->version) modified_in_place(alias, *packed);
+  return result;
+}
+
+// From here on others may write to it, in ways that no version tells.
+void Vault::forget_copy(Stored& stored) {
+  if (stored.where == Where::kLeaving) {
+    stored.wanted = true;
+  } else if (stored.where == Where::kParked) {
+    disk_->give_back(std::exchange(stored.extent, {}));
+    stored.where = Where::kHere;
+  }
+}
+
+void Vault::bring_in(const StoredPtr& stored, Lock& lock) {
+  bool asked = false;
+  while (stored->where == Where::kAway || stored->where == Where::kComing) {
+    const std::int64_t start = now_ns();
+    if (stored->where == Where::kAway) {
+      TORCH_CHECK(!asked || stored->error == 0, "a saved tensor of ", stored->nbytes,
+                  " bytes could not be read back from the disk: ", std::strerror(stored->error));
+      ++counters_.loads_on_demand;
+      asked = true;
+      stored->error = 0;
+      stored->where = Where::kComing;
+      c10::DataPtr memory;
+      lock.unlock();
+      try {
+        memory = allocator_.allocate(static_cast<std::size_t>(stored->nbytes));
+      } catch (...) {
+        lock.lock();
+        stored->where = Where::kAway;
+        changed_.notify_all();
+        throw;
+      }
+      lock.lock();
+      read_in(stored, std::move(memory), lock);
+    } else if (!asked) {
+      ++counters_.loads_waited;
+      asked = true;
+    }
+    changed_.wait(lock, [&] { return stored->where != Where::kComing; });
+    counters_.wait_ns += now_ns() - start;
+  }
+  TORCH_CHECK(stored->where != Where::kLost, "a saved tensor of ", stored->nbytes,
+              " bytes was on the disk when its memory session ended with an error; run the "
+              "backward inside of the session");
+}
+
+void Vault::read_in(const StoredPtr& stored, c10::DataPtr memory, Lock& lock) {
+  (void)lock;
+  stored->memory = std::move(memory);
+  managed_ += stored->state ? 0 : stored->nbytes;
+  ++coming_;
+  if (mutation == Mutation::kEarlyReload && stored->alive) {
+    set_pointer(*stored, stored->memory.get());
+    stored->where = Where::kParked;
+    --coming_;
+    changed_.notify_all();
+    return;
+  }
+  disk_->submit({DiskIo::Kind::kRead, static_cast<char*>(stored->memory.get()), stored->nbytes,
+                 stored->extent.offset, [this, stored](int error) { arrived(stored, error); }});
+}
+
+void Vault::arrived(const StoredPtr& stored, int error) {
+  Lock lock(mutex_);
+  --coming_;
+  if (stored->alive && error == 0) {
+    set_pointer(*stored, stored->memory.get());
+    if (stored->mapping != nullptr) {
+      DiskIo::unmap(std::exchange(stored->mapping, nullptr), stored->extent.size);
+    }
+    stored->where = Where::kParked;
+    (stored->state ? counters_.state_in_bytes : counters_.in_bytes) += stored->nbytes;
+  } else {
+    stored->memory.clear();
+    managed_ -= stored->state ? 0 : stored->nbytes;
+    if (!stored->alive) disk_->give_back(std::exchange(stored->extent, {}));
+    stored->error = error;
+    stored->where = Where::kAway;
+  }
+  changed_.notify_all();
+}
+
+// Reads what will be used next, as long as nobody needs to make room for it: in the order of the
+// plan, or else from the youngest to the oldest, as backward goes.
+void Vault::prefetch(const StoredPtr& used, Lock& lock) {
+  constexpr std::size_t kMost = 8;
+  std::vector<StoredPtr> next;
+  if (used->action != Action::kPassive && !used->prefetch.empty()) {
+    for (const Key key : used->prefetch) {
+      const auto found = by_key_.find(key);
+      if (found == by_key_.end()) continue;
+      if (StoredPtr stored = found->second.lock()) next.push_back(std::move(stored));
+    }
+  } else {
+    auto at = by_birth_.lower_bound(used->birth);
+    while (at != by_birth_.begin() && next.size() < kMost) {
+      --at;
+      if (at->second->where == Where::kAway && !at->second->state) next.push_back(at->second);
+    }
+  }
+  const Budget& budget = allocator_.budget();
+  for (const StoredPtr& stored : next) {
+    if (!stored->alive || stored->where != Where::kAway || stored->error != 0) continue;
+    if (budget.allocated() + stored->nbytes > budget.cap() - budget.largest()) break;
+    stored->where = Where::kComing;
+    lock.unlock();
+    std::optional<c10::DataPtr> memory =
+        allocator_.allocate_if_free(static_cast<std::size_t>(stored->nbytes));
+    lock.lock();
+    if (!memory) {
+      stored->where = Where::kAway;
+      if (!stored->alive) disk_->give_back(std::exchange(stored->extent, {}));
+      changed_.notify_all();
+      break;
+    }
+    ++counters_.prefetched;
+    read_in(stored, std::move(*memory), lock);
+  }
+}
+
+void Vault::died(const StoredPtr& stored) {
+  c10::DataPtr memory;
+  {
+    Lock lock(mutex_);
+    log(What::kFreed, *stored, stored->key);
+    stored->alive = false;
+    storages_.erase(stored->storage);
+    by_birth_.erase(stored->birth);
+    switch (stored->where) {
+      case Where::kHere:
+      case Where::kParked:
+        managed_ -= stored->state ? 0 : stored->nbytes;
+        memory = std::move(stored->memory);
+        [[fallthrough]];
+      case Where::kAway:
+      case Where::kLost:
+        if (stored->mapping != nullptr) {
+          DiskIo::unmap(std::exchange(stored->mapping, nullptr), stored->extent.size);
+        }
+        if (disk_) disk_->give_back(std::exchange(stored->extent, {}));
+        break;
+      case Where::kLeaving:  // written() cleans up
+      case Where::kComing:   // arrived() does
+        break;
+    }
+  }
+  registry().forget(*stored);
+}
+
+}  // namespace ithaca

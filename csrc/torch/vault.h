@@ -1,0 +1,210 @@
+// Holds what autograd saves, under a budget: knows for every storage where its bytes are, moves them
+// to the disk and back, and brings them back whenever they are asked for.
+//
+// A storage stays the same object all the time; only its data pointer changes. So views, offsets and
+// strides need no care: whoever has the tensor has the right one. Bytes are moved only while nobody
+// but autograd, through the aliases that we packed, can reach the storage.
+//
+// Knows torch, not Python. Never takes Python's lock, and never allocates while it holds its own.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "../disk_io.h"
+#include "../observer.h"
+#include "allocator.h"
+
+namespace ithaca {
+
+class Vault;
+
+using WeakTensor = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
+
+enum class Where {
+  kHere,
+  kLeaving,  // here, and being written
+  kParked,   // here, and on the disk
+  kAway,     // on the disk only
+  kComing,   // on the disk, and being read
+  kLost,     // a session that ended in an error took it along
+};
+
+enum class Action : std::uint8_t { kKeep, kSwap, kRecompute, kPassive };
+
+// One storage in our care.
+struct Stored {
+  std::shared_ptr<Vault> vault;
+  c10::StorageImpl* storage = nullptr;  // valid as long as `alive`
+  std::int64_t nbytes = 0;
+  Key key = 0;
+  std::int64_t birth = 0;  // order of first saves in the session
+  Where where = Where::kHere;
+  Action action = Action::kPassive;
+  bool alive = true;
+  bool released = false;   // nobody but autograd held it when we last looked
+  bool wanted = false;     // read since the write began
+  bool refused = false;    // could not be written
+  bool state = false;      // optimizer state or a gradient: moved while others hold it
+  int pins = 0;            // operators that run on it now; for state
+  int error = 0;
+  Extent extent;
+  c10::DataPtr memory;     // the real owner of the bytes
+  void* mapping = nullptr;  // state that is away can be read here
+  std::vector<WeakTensor> packed;
+  std::vector<Key> prefetch;  // to be read when this one is used
+};
+using StoredPtr = std::shared_ptr<Stored>;
+
+// One saved tensor.
+struct Packed {
+  explicit Packed(WeakTensor alias) : tensor(std::move(alias)) {}
+
+  StoredPtr stored;  // null: only its version is watched
+  std::uint32_t version = 0;
+  Key key = 0;
+  std::string origin;  // the node whose output it is
+  std::uint32_t output = 0;
+  WeakTensor tensor;
+};
+
+struct Planned {
+  std::int64_t look;
+  Action action;
+  std::vector<Key> prefetch;
+};
+using PlanTable = std::unordered_map<Key, Planned>;
+
+struct Counters {
+  std::int64_t saves = 0, managed_saves = 0, hits = 0, misses = 0;
+  std::int64_t reclaims = 0, released_parked = 0, waited = 0, evicted_planned = 0, evicted_lru = 0,
+               evicted_state = 0, refusals = 0;
+  std::int64_t loads_on_demand = 0, loads_waited = 0, prefetched = 0;
+  std::int64_t failed_writes = 0, disk_full = 0;
+  std::int64_t wait_ns = 0, out_bytes = 0, in_bytes = 0, state_out_bytes = 0, state_in_bytes = 0;
+};
+
+// What the tests break on purpose.
+enum class Mutation : std::int64_t { kNone, kEarlyReload, kNoVersionCheck, kWrongOffset };
+
+class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault> {
+ public:
+  // `disk` may be null: then nothing can leave. Storages below `smallest` bytes stay.
+  Vault(CountedAllocator& allocator, std::unique_ptr<DiskIo> disk, std::int64_t smallest);
+
+  // Storages that never move: parameters, buffers, whatever the user names.
+  void protect(const at::Tensor& tensor);
+  void unprotect_all();
+
+  // An alias of a tensor that autograd saves, to be saved in its place.
+  at::Tensor pack(const at::Tensor& tensor);
+  // The tensor behind the alias; waits for its bytes. Throws stock autograd's error when it was
+  // changed since, and c10::OutOfMemoryError when there is no room for it.
+  static at::Tensor unpack(const at::Tensor& alias);
+
+  void enter(std::int64_t module);
+  void leave();
+  void optimizer();
+  // Ends a step, begins the next.
+  void begin(bool detailed);
+  // Keeps the log of this step from here on.
+  void detail();
+  void finish_log();
+  // From here on this is the plan; null for none.
+  void replan(std::shared_ptr<const PlanTable> plan);
+
+  // Optimizer state and gradients. `use` brings it in for an operator and holds it until `done`.
+  void adopt_state(const at::Tensor& tensor);
+  void use(const at::Tensor& tensor);
+  void done(const at::Tensor& tensor);
+  // Writes out what is not in use, until `bytes` are free or nothing is left.
+  void page_out(const at::Tensor& tensor);
+
+  bool reclaim(std::int64_t size, std::int64_t missing) override;
+
+  // Brings back everything that is still wanted (restore) or gives it up.
+  void close(bool restore);
+
+  Counters counters();
+  Observer& observer() { return observer_; }
+  DiskIo* disk() { return disk_.get(); }
+  CountedAllocator& allocator() { return allocator_; }
+  std::int64_t managed_bytes() const { return managed_; }
+  std::int64_t alive() const { return static_cast<std::int64_t>(storages_.size()); }
+  std::int64_t evictable_bytes();
+  void set_passive_mark(std::int64_t bytes) { passive_mark_ = bytes; }
+
+  static Mutation mutation;
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+  struct Lease;
+  static void release_lease(void* context);
+
+  StoredPtr manage(const at::Tensor& tensor, bool state);
+  void set_pointer(Stored& stored, void* data);
+  bool only_ours(const Stored& stored) const;
+  bool movable(const Stored& stored) const;
+  void notice(Lock& lock);
+  void log(What what, const Stored& stored, Key key, std::int64_t look = 0);
+
+  void log_run(What what = What::kRun);
+
+  bool write_out(const StoredPtr& stored, Lock& lock);
+  void written(const StoredPtr& stored, int error);
+  void give_up(Stored& stored);
+  void bring_in(const StoredPtr& stored, Lock& lock);
+  void read_in(const StoredPtr& stored, c10::DataPtr memory, Lock& lock);
+  void arrived(const StoredPtr& stored, int error);
+  void prefetch(const StoredPtr& used, Lock& lock);
+  void forget_copy(Stored& stored);
+  void died(const StoredPtr& stored);
+
+  std::int64_t drop_parked(std::int64_t missing);
+  std::int64_t start_writes(std::int64_t missing, Lock& lock);
+  void write_ahead(Lock& lock);
+
+  CountedAllocator& allocator_;
+  std::unique_ptr<DiskIo> disk_;
+  const std::int64_t smallest_;
+  Observer observer_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::unordered_map<c10::StorageImpl*, StoredPtr> storages_;
+  std::map<std::int64_t, StoredPtr> by_birth_;
+  std::unordered_map<Key, std::weak_ptr<Stored>> by_key_;
+  std::vector<StoredPtr> fresh_;
+  std::unordered_map<const c10::StorageImpl*, c10::weak_intrusive_ptr<c10::StorageImpl>> protected_;
+  std::shared_ptr<const PlanTable> plan_;
+  Counters counters_;
+  std::int64_t births_ = 0, leaving_ = 0, leaving_bytes_ = 0, coming_ = 0;
+  std::int64_t passive_mark_ = Budget::kNoCap;
+  std::atomic<std::int64_t> managed_{0};
+  std::int64_t step_start_ns_ = 0, step_wait_ns_ = 0;
+  bool closed_ = false;
+};
+
+// Lets other Python threads run while this one waits; does nothing where Python's lock is not held.
+struct Pause {
+  Pause() : state(begin != nullptr ? begin() : nullptr) {}
+  ~Pause() {
+    if (state != nullptr) end(state);
+  }
+  Pause(const Pause&) = delete;
+  Pause& operator=(const Pause&) = delete;
+  void* state;
+  static void* (*begin)();
+  static void (*end)(void*);
+};
+
+}  // namespace ithaca
