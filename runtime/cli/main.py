@@ -28,6 +28,8 @@ COMMANDS = {
     "report": "write the report of a run folder as one HTML page",
     "status": "ask a running job how it is",
     "drain": "let a running job finish its step, checkpoint and end",
+    "drill": "disturb a job on purpose and compare its bits with the undisturbed run's",
+    "inject": "cause a fault in a running job that allows drills",
     "export": "write a checkpoint as Hugging Face safetensors",
     "doctor": "what this machine has and lacks",
 }
