@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
+from typing import NamedTuple
 
 from ithaca.planner.balance import Balancer, Duty, Matrix
 from ithaca.planner.deal import blocks
 from ithaca.planner.footprint import Footprint, Gathering, Sums, sums_of
-from ithaca.planner.layout import Layout, Split
+from ithaca.planner.layout import Cuts, Layout, cuts_of, split_of
 from ithaca.planner.order import finish_of, order_of
 from ithaca.planner.pace import Floats, Pace
 from ithaca.planner.plan import Schedule
@@ -22,13 +24,17 @@ MOST_PATTERNS = 4
 """So many patterns of partial sums of otherwise equal pipelines are timed; more are alike."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """``count`` pipelines of the same ``split``, with ``share`` micro-batches each."""
+class Group(NamedTuple):
+    """``count`` pipelines with stages between ``cuts``, and ``share`` micro-batches each."""
 
-    split: Split
+    cuts: Cuts
     share: int
     count: int
+
+    @property
+    def length(self) -> int:
+        """Stages of each pipeline."""
+        return len(self.cuts) - 1
 
 
 Draft = tuple[Group, ...]
@@ -37,11 +43,26 @@ Draft = tuple[Group, ...]
 
 def drafted(groups: Iterable[Group]) -> Draft:
     """``groups`` in a fixed order, equal ones put together, empty ones left out."""
-    counts: Counter[tuple[Split, int]] = Counter()
-    for group in groups:
-        counts[group.split, group.share] += group.count
+    counts: dict[tuple[Cuts, int], int] = {}
+    for cuts, share, count in groups:
+        counts[cuts, share] = counts.get((cuts, share), 0) + count
     found = [Group(*key, count) for key, count in counts.items() if count]
-    return tuple(sorted(found, key=lambda group: (-len(group.split), -group.share, group.split)))
+    return tuple(sorted(found, key=lambda group: (-len(group.cuts), -group.share, group.cuts)))
+
+
+class Figures(NamedTuple):
+    """What is predicted for ``draft``; smaller is better.
+
+    Attributes:
+        step_s: seconds of a step.
+        idle: minus the workers that it uses.
+        peak_bytes: the most memory any of them needs.
+    """
+
+    step_s: float
+    idle: int
+    peak_bytes: int
+    draft: Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,90 +108,97 @@ class Estimator:
         self._all_split = schedule is Schedule.ONE_F_ONE_B_SPLIT and all(
             layer.split for layer in profile.layers
         )
-        self._ends: dict[tuple[Split, Sums], Floats] = {}
-        self._layouts: dict[Draft, Layout] = {}
+        self._ends: dict[tuple[Cuts, Sums], Floats] = {}
+        self._figures: dict[Draft, Figures] = {}
         self.dealt = cache(self._deal)
         self.fastest = cache(self._fastest)
         self._bytes_of = cache(self._matrices)
 
-    def layout(self, draft: Draft) -> Layout:
-        """The layout of ``draft`` with its step time and peak memory."""
-        found = self._layouts.get(draft)
+    def figures(self, draft: Draft) -> Figures:
+        """Step time and peak memory of ``draft``."""
+        found = self._figures.get(draft)
         if found is None:
-            found = self._layouts[draft] = self._estimate(draft)
+            found = self._figures[draft] = self._estimate(draft)
         return found
 
-    def within(self, length: int, place: int, dealt: Dealt, limit: float) -> list[Split]:
-        """Splits of the pipelines of group ``place`` into ``length`` stages that should fit.
+    def layout(self, figures: Figures) -> Layout:
+        """The same as a layout, pipeline by pipeline."""
+        pipelines = [group for group in figures.draft for _ in range(group.count)]
+        splits = tuple(split_of(group.cuts) for group in pipelines)
+        shares = tuple(group.share for group in pipelines)
+        return Layout(splits, shares, self._schedule, figures.step_s, 0.0, figures.peak_bytes)
 
-        Without a limit it is the fastest one. With one there are the fastest if the stages keep
-        room for a reduction of all their layers at once, and the fastest if they keep none for
-        what the others bring. Only the first is sure to fit, the layout as a whole decides.
+    def within(self, length: int, place: int, dealt: Dealt, limit: float) -> list[Cuts]:
+        """Cuts of the pipelines of group ``place`` into ``length`` stages that should fit.
+
+        The fastest ones, if they are sure to fit. Else the fastest if the stages keep room for a
+        reduction of all their layers at once, which are sure to fit, and the fastest if they keep
+        none for what the others bring, for which the layout as a whole decides.
         """
-        if limit == math.inf:
-            return [self.fastest(length)]
+        fastest = self.fastest(length)
+        if limit == math.inf or self._surely(fastest, place, dealt) <= limit:
+            return [fastest]
         found = []
         for gathering in self._gatherings(dealt):
             peaks = self._bytes_of(length, dealt.sums[place], gathering)
             split = self._balancer.within(peaks, limit)
-            if split is not None and split[1] not in found:
-                found.append(split[1])
+            if split is not None and cuts_of(split[1]) not in found:
+                found.append(cuts_of(split[1]))
         return found
 
-    def leanest(self, length: int, place: int, dealt: Dealt) -> Split:
-        """The split of the pipelines of group ``place`` whose largest stage is smallest."""
+    def leanest(self, length: int, place: int, dealt: Dealt) -> Cuts:
+        """The cuts of the pipelines of group ``place`` whose largest stage is smallest."""
         peaks = self._bytes_of(length, dealt.sums[place], self._gatherings(dealt)[0])
-        return self._balancer.least(peaks)[1]
-
-    def least_bytes(self, length: int) -> float:
-        """No pipeline of ``length`` stages can do with less per worker."""
-        return self._balancer.least([self._footprint.least()] * length)[0]
+        return cuts_of(self._balancer.least(peaks)[1])
 
     def slowest(self, most_stages: int) -> list[float]:
         """See :meth:`Balancer.slowest`."""
         return self._balancer.slowest(most_stages)
 
-    def _estimate(self, draft: Draft) -> Layout:
+    def time(self, every: Sequence[Cuts], sums: Sums) -> None:
+        """Time pipelines cut like these, equally long, in one go: they will be asked for."""
+        new: dict[tuple[bool, ...], list[Cuts]] = {}
+        for cuts in every:
+            if (cuts, sums) not in self._ends:
+                new.setdefault(self._pace.flags(cuts), []).append(cuts)
+        for alike in new.values():
+            for cuts, ends in zip(alike, self._pace.ends(alike, sums.additions), strict=True):
+                self._ends[cuts, sums] = ends
+
+    def _estimate(self, draft: Draft) -> Figures:
         dealt = self.dealt(tuple((group.share, group.count) for group in draft))
-        self._time(draft, dealt)
-        kinds, spans = [], []
+        kinds, known = [], []
         for group, sums in zip(draft, dealt.sums, strict=True):
-            flags = self._pace.flags(group.split)
-            finish = finish_of(flags, group.share, self._schedule)
-            spans.append((group.split, finish))
+            finish = finish_of(self._pace.flags(group.cuts), group.share, self._schedule)
+            known.append((group.cuts, finish))
             rest = group.count
             for pattern, count in sums[:MOST_PATTERNS]:
                 rest -= count
-                kinds.append(Kind(group.split, self._ends[group.split, pattern], count))
+                self.time([group.cuts], pattern)
+                kinds.append(Kind(group.cuts, self._ends[group.cuts, pattern], count))
             if rest:
-                kinds.append(Kind(group.split, kinds[-1].ends, rest))
-        pieces = reductions(spans)
+                kinds.append(Kind(group.cuts, kinds[-1].ends, rest))
+        pieces = reductions(known)
         gathering = self._gatherings(dealt)[0]
         peak = 0
         for group, sums in zip(draft, dealt.sums, strict=True):
-            order = self._pace.order(group.split, group.share)
+            order = self._pace.order(group.cuts, group.share)
             for pattern, _ in sums:
-                peaks = self._footprint.peaks(group.split, order, pattern, gathering, pieces)
-                peak = max(peak, *peaks)
+                one = self._footprint.peak(group.cuts, order, pattern, gathering, pieces)
+                peak = max(peak, one)
         step_s = self._tail.step_s(kinds, pieces, dealt.brought)
-        splits = tuple(group.split for group in draft for _ in range(group.count))
-        shares = tuple(group.share for group in draft for _ in range(group.count))
-        return Layout(splits, shares, self._schedule, step_s, 0.0, peak)
+        workers = sum(group.length * group.count for group in draft)
+        return Figures(step_s, -workers, peak, draft)
 
-    def _time(self, draft: Draft, dealt: Dealt) -> None:
-        for group, sums in zip(draft, dealt.sums, strict=True):
-            for pattern, _ in sums[:MOST_PATTERNS]:
-                self.time([group.split], pattern)
-
-    def time(self, splits: Sequence[Split], sums: Sums) -> None:
-        """Time pipelines of these ``splits``, equally long, in one go: they will be asked for."""
-        new: dict[tuple[bool, ...], list[Split]] = {}
-        for split in splits:
-            if (split, sums) not in self._ends:
-                new.setdefault(self._pace.flags(split), []).append(split)
-        for alike in new.values():
-            for split, ends in zip(alike, self._pace.ends(alike, sums.additions), strict=True):
-                self._ends[split, sums] = ends
+    def _surely(self, cuts: Cuts, place: int, dealt: Dealt) -> int:
+        """Bytes that are enough for the largest stage, whatever the other pipelines look like."""
+        gathering = self._gatherings(dealt)[0]
+        order = self._pace.order(cuts, len(dealt.sums[place][0][0].after))
+        whole = tuple(pairwise(cuts))
+        return max(
+            self._footprint.peak(cuts, order, sums, gathering, whole)
+            for sums, _ in dealt.sums[place]
+        )
 
     def _deal(self, shares: tuple[tuple[int, int], ...]) -> Dealt:
         """Deal blocks to groups of (micro-batches, pipelines)."""
@@ -213,7 +241,7 @@ class Estimator:
             for stage in range(length)
         ]
 
-    def _fastest(self, length: int) -> Split:
+    def _fastest(self, length: int) -> Cuts:
         found = self._balancer.fastest(Duty(length, 1, (1,), 1, 1, 1), math.inf)
         assert found is not None, "without a limit everything fits"
-        return found[1]
+        return cuts_of(found[1])

@@ -7,6 +7,7 @@ above. So the moments that can be a peak are found once for an order and serve e
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ithaca.planner.deal import nodes
-from ithaca.planner.layout import Split
-from ithaca.planner.order import Order
+from ithaca.planner.layout import Cuts
+from ithaca.planner.order import B, F, Order, W
 from ithaca.planner.profile import Profile
-from ithaca.planner.program import Compute, Op, Transfer
 
 Matrix = NDArray[np.float64]
 Moment = tuple[int, int, int, int]
@@ -87,40 +87,41 @@ class Footprint:
             crossing[None, :],
         )
 
-    def peaks(
+    def peak(
         self,
-        split: Split,
+        cuts: Cuts,
         order: Order,
         sums: Sums,
         gathering: Gathering,
         pieces: Sequence[tuple[int, int]],
-    ) -> list[int]:
-        """Peak bytes of each stage; ``pieces`` are reduced in this order."""
-        found = []
-        for stage, span in enumerate(split):
-            inside = [p for p in pieces if span.first <= p[0] < span.last]
-            sizes = [self._gradient[last] - self._gradient[first] for first, last in inside]
-            found.append(self._peak(split, stage, order, sums, gathering, sizes))
-        return found
+    ) -> int:
+        """Peak bytes of the largest stage; ``pieces`` are reduced in this order."""
+        sizes: list[list[int]] = [[] for _ in cuts]
+        for first, last in pieces:
+            size = self._gradient[last] - self._gradient[first]
+            sizes[bisect_right(cuts, first) - 1].append(size)
+        return max(
+            self._stage_peak(cuts[stage], cuts[stage + 1], order, stage, sums, gathering, parts)
+            for stage, parts in enumerate(sizes[:-1])
+        )
 
-    def _peak(
+    def _stage_peak(
         self,
-        split: Split,
-        stage: int,
+        first: int,
+        last: int,
         order: Order,
+        stage: int,
         sums: Sums,
         gathering: Gathering,
         sizes: Sequence[int],
     ) -> int:
-        first, last = split[stage].first, split[stage].last
         saved, gradient = (t[last] - t[first] for t in (self._saved, self._gradient))
         below, above = self._crossing[first], self._crossing[last]
         most = max(
             held * saved + copies * gradient + low * below + high * above
             for held, copies, low, high in moments(order, stage, sums)
         )
-        crossed = 2 * order.micro_batches * (below + above)
-        now = sums.left * gradient + crossed
+        now = sums.left * gradient + 2 * order.micro_batches * (below + above)
         for size in sizes:
             if self._exact:
                 now += size
@@ -155,30 +156,25 @@ class Footprint:
 
 @lru_cache(maxsize=1 << 14)
 def moments(order: Order, stage: int, sums: Sums) -> tuple[Moment, ...]:
-    """The moments of ``stage`` of which none has less of everything than another."""
-    found = []
-    held = turn = low = high = copies = 0
-    for action in order.actions[stage]:
-        match action:
-            case Transfer(cut=cut):
-                low += cut == stage
-                high += cut != stage
-            case Compute(op=Op.F):
-                held += 1
-            case Compute(op=Op.B | Op.W):
-                found.append((held, copies + 1, low, high))
-                copies = sums.after[turn]
-                turn += 1
-                held -= 1
-                continue
-            case _:
-                continue
-        found.append((held, copies, low, high))
-    # What has crossed only grows: later moments can be beaten by earlier ones in the rest alone.
+    """The moments of ``stage`` of which none has less of everything than another.
+
+    They are starts of computes: what is there at another moment is there at the next start too.
+    """
+    own = slice(order.begins[stage], order.begins[stage + 1])
+    ops = order.ops[own]
+    forward, adds = ops == F, (ops == B) | (ops == W)
+    added = np.cumsum(adds) - adds
+    held = np.cumsum(forward) - added
+    copies = np.array((0, *sums.after))[added] + adds
+    # What has crossed only grows: of moments that are alike in the rest the last is the worst.
+    alike = {
+        pair: place for place, pair in enumerate(zip(held.tolist(), copies.tolist(), strict=True))
+    }
     kept: list[Moment] = []
-    for moment in reversed(found):
-        if not any(moment[0] <= k[0] and moment[1] <= k[1] for k in kept):
-            kept.append(moment)
+    for (saved, alive), place in sorted(alike.items(), key=lambda entry: -entry[1]):
+        if not any(saved <= k[0] and alive <= k[1] for k in kept):
+            low, high = order.below[own][place], order.above[own][place]
+            kept.append((saved, alive, int(low), int(high)))
     return tuple(kept)
 
 

@@ -17,12 +17,20 @@ from dataclasses import replace
 from itertools import accumulate
 
 from ithaca.planner.costs import VOTE_BYTES
-from ithaca.planner.estimate import Draft, Estimator, Group, drafted
-from ithaca.planner.layout import Layout, NoLayoutError, Split
+from ithaca.planner.deal import ALL_PARTITIONS_UP_TO
+from ithaca.planner.estimate import (
+    MOST_PATTERNS,
+    Draft,
+    Estimator,
+    Figures,
+    Group,
+    drafted,
+)
+from ithaca.planner.layout import Cuts, Layout, NoLayoutError, Split, cuts_of
 from ithaca.planner.neighbours import moved_borders, moved_shares, moved_workers
 from ithaca.planner.plan import Schedule
 from ithaca.planner.profile import Profile
-from ithaca.planner.shapes import Shape, around, lengths_for, shapes
+from ithaca.planner.shapes import Row, Shape, around, lean, lengths_for, timed
 
 FINALISTS = 8
 """Layouts that are returned if nobody asks for the way there."""
@@ -34,7 +42,10 @@ CLIMBS = 3
 """Layouts from which improvement starts."""
 
 CLIMBED = 400
-"""Layouts that are timed, at most, in all improvements together."""
+"""Layouts that are timed, at most, in all improvements together, if workers are few."""
+
+CLIMBED_LARGE = 100
+"""The same for more workers."""
 
 ASKED = 32
 """Layouts for which the transition is asked for, at most."""
@@ -87,13 +98,14 @@ def front(
     estimator = Estimator(profile, micro_batches, schedule, exact=exact, ties=tuple(ties))
     known = math.inf if limit is None else limit
     search = _Front(profile, estimator, workers, micro_batches, schedule, known)
-    found = search.run(standing)
+    found = search.run([cuts_of(split) for split in standing])
     if not found:
         raise search.nothing_fits()
     if transition is None:
-        return tuple(found[:FINALISTS])
-    asked = [*found[: ASKED // 2], *search.quick[: ASKED // 2]]
-    return pareto(replace(x, transition_s=transition(x)) for x in dict.fromkeys(asked))
+        return tuple(map(estimator.layout, found[:FINALISTS]))
+    asked = dict.fromkeys([*found[: ASKED // 2], *search.quick[: ASKED // 2]])
+    layouts = map(estimator.layout, asked)
+    return pareto(replace(x, transition_s=transition(x)) for x in layouts)
 
 
 def pareto(layouts: Iterable[Layout]) -> tuple[Layout, ...]:
@@ -103,11 +115,6 @@ def pareto(layouts: Iterable[Layout]) -> tuple[Layout, ...]:
         if not kept or layout.transition_s < kept[-1].transition_s:
             kept.append(layout)
     return tuple(kept)
-
-
-def rank(layout: Layout) -> tuple[float, int, int]:
-    """Faster first; then more workers, then less memory."""
-    return layout.step_s, -layout.num_workers, layout.peak_bytes
 
 
 class _Front:
@@ -126,163 +133,166 @@ class _Front:
         schedule: Schedule,
         limit: float,
     ) -> None:
-        self.quick: list[Layout] = []
-        self._profile = profile
+        self.quick: list[Figures] = []
+        self._num_layers = len(profile.layers)
         self._estimator = estimator
         self._workers = workers
         self._total = micro_batches
         self._limit = limit
-        self._longest = min(workers, len(profile.layers))
+        self._longest = min(workers, self._num_layers)
         self._rough = _Rough(profile, schedule, estimator.slowest(self._longest))
-        self._budget = CLIMBED
+
+    def run(self, standing: Sequence[Cuts]) -> list[Figures]:
+        """Layouts that fit, fastest first; none if no shape has a split that fits."""
+        self._budget = CLIMBED if self._workers <= ALL_PARTITIONS_UP_TO else CLIMBED_LARGE
         self._seen: set[Draft] = set()
         self._climbed: set[Draft] = set()
-        self._missed: dict[Draft, Layout] = {}  # do not fit
-
-    def run(self, standing: Sequence[Split]) -> list[Layout]:
-        """Layouts that fit, fastest first; none if no shape has a split that fits."""
-        self._budget = CLIMBED
-        self._seen, self._climbed, self._missed = set(), set(), {}
-        free = lengths_for(self._workers, self._longest, self._total)
-        found = self._timed([(n, c, None) for n, c in rows] for rows in free)
+        self._missed: list[Figures] = []
+        found = self._timed(lengths_for(self._workers, self._longest, self._total))
         kept = self._timed(around(standing, self._workers, self._longest, self._total))
-        best = sorted(found, key=rank)[:CLIMBS]
-        fastest_s = best[0].step_s if best else math.inf
-        tempting = [x for x in self._missed.values() if x.step_s < fastest_s]
-        best += sorted(tempting, key=lambda layout: layout.peak_bytes)[:CLIMBS]
-        for layout in best:
-            found += self._climb(layout, frozenset())
-        for layout in sorted(kept, key=rank)[:CLIMBS]:
-            kept += self._climb(layout, frozenset(standing))
-        self.quick = sorted(kept, key=rank)
-        return sorted({*found, *kept}, key=rank)
+        for start in self._starts(found):
+            found += self._climb(start, frozenset())
+        for start in sorted(kept)[:1]:
+            kept += self._climb(start, frozenset(standing))
+        self.quick = sorted(kept)
+        return sorted({*found, *kept})
 
     def nothing_fits(self) -> NoLayoutError:
         """The error that names the smallest limit under which there is a layout."""
         shortage, self._limit = self._limit, math.inf
-        leanest = min(self._lean(), key=lambda layout: layout.peak_bytes)
+        leanest = min(self._lean(), key=_size)
         while True:  # with a little less there may be a layout that is not the leanest of a shape
             self._limit = leanest.peak_bytes - 1
             found = self.run(())
             if not found:
                 break
-            leanest = min(found, key=lambda layout: layout.peak_bytes)
+            leanest = min(found, key=_size)
         self._limit = shortage
-        lengths = " + ".join(map(str, leanest.lengths[:12])) + " + ..." * (
-            len(leanest.lengths) > 12
-        )
+        lengths = [group.length for group in leanest.draft for _ in range(group.count)]
+        told = " + ".join(map(str, lengths[:12])) + " + ..." * (len(lengths) > 12)
         return NoLayoutError(
-            f"no layout of {len(self._profile.layers)} layers on {self._workers} workers fits into "
-            f"{shortage} bytes per worker; the leanest one, pipelines of {lengths} stages, needs "
+            f"no layout of {self._num_layers} layers on {self._workers} workers fits into "
+            f"{shortage} bytes per worker; the leanest one, pipelines of {told} stages, needs "
             f"{leanest.peak_bytes}; allow that much, or use more workers or smaller micro-batches",
             leanest.peak_bytes,
         )
 
-    def _lean(self) -> Iterator[Layout]:
+    def _lean(self) -> Iterator[Figures]:
         """For every shape the layout with the smallest largest stage."""
         for rows in lengths_for(self._workers, self._longest, self._total):
-            free = [(length, count, None) for length, count in rows]
-            for shape in shapes(free, self._total, self._rough.pipeline_s, lean=True):
-                dealt = self._estimator.dealt(tuple((row.share, row.count) for row in shape))
-                splits = [
+            shape = timed(rows, self._total, self._rough.pipeline_s)
+            for option in [shape, *lean(rows, self._total)] if shape else []:
+                dealt = self._estimator.dealt(tuple((row.share, row.count) for row in option))
+                leanest = [
                     self._estimator.leanest(row.length, place, dealt)
-                    for place, row in enumerate(shape)
+                    for place, row in enumerate(option)
                 ]
-                yield self._estimator.layout(_draft(shape, splits))
+                yield self._estimator.figures(_draft(option, leanest))
 
-    def _timed(self, origins: Iterable[Sequence[tuple[int, int, Split | None]]]) -> list[Layout]:
-        """The best shapes, with splits, that fit."""
-        lean = self._limit < math.inf
-        hopeful = [
-            (self._rough.step_s(shape), place, shape)
-            for place, rows in enumerate(origins)
-            if self._may_fit(rows)
-            for shape in shapes(rows, self._total, self._rough.pipeline_s, lean=lean)
-        ]
-        found: list[Layout] = []
-        best = math.inf
-        for rough_s, _, shape in sorted(hopeful, key=lambda entry: entry[:2]):
-            if len(found) >= FINALISTS and (rough_s > SLACK * best or len(found) >= TIMED):
+    def _timed(self, every: Iterable[Sequence[Row]]) -> list[Figures]:
+        """The best shapes, with cuts, that fit."""
+        hopeful = []
+        for place, rows in enumerate(every):
+            shape = timed(rows, self._total, self._rough.pipeline_s)
+            if shape is not None:
+                hopeful.append((self._rough.step_s(shape), place, rows, shape))
+        found: list[Figures] = []
+        best_s = math.inf
+        for rough_s, _, rows, shape in sorted(hopeful, key=lambda entry: entry[:2]):
+            if rough_s > SLACK * best_s or len(found) >= TIMED:
                 break
-            for draft in self._drafts(shape):
-                found += self._fitting(draft)
-            best = min((layout.step_s for layout in found), default=math.inf)
+            fitting = self._fitting(shape)
+            if not fitting or not self._is_free(shape):
+                for option in lean(rows, self._total):
+                    if self._rough.step_s(option) <= SLACK * best_s:
+                        fitting += self._fitting(option)
+            found += fitting
+            best_s = min([best_s, *(figures.step_s for figures in fitting)])
         return found
 
-    def _may_fit(self, rows: Sequence[tuple[int, int, Split | None]]) -> bool:
-        return self._limit == math.inf or all(
-            self._estimator.least_bytes(length) <= self._limit for length, _, _ in rows
-        )
+    def _is_free(self, shape: Shape) -> bool:
+        """Whether the fastest cuts of ``shape`` fit: then memory is no reason to deal otherwise."""
+        return self._limit == math.inf or [
+            [row.kept or self._estimator.fastest(row.length)] for row in shape
+        ] == self._options(shape)
 
-    def _drafts(self, shape: Shape) -> Iterator[Draft]:
-        """``shape`` with the splits that should fit."""
+    def _options(self, shape: Shape) -> list[list[Cuts]]:
+        """For each part of ``shape`` the cuts that should fit."""
         dealt = self._estimator.dealt(tuple((row.share, row.count) for row in shape))
-        options = [
+        return [
             [row.kept]
             if row.kept
             else self._estimator.within(row.length, place, dealt, self._limit)
             for place, row in enumerate(shape)
         ]
+
+    def _drafts(self, shape: Shape) -> Iterator[Draft]:
+        """``shape`` with the cuts that should fit."""
+        options = self._options(shape)
         if all(options):
             for choice in range(max(map(len, options))):
                 yield _draft(shape, [option[min(choice, len(option) - 1)] for option in options])
 
-    def _fitting(self, draft: Draft) -> list[Layout]:
-        """The layout of ``draft``, if it is a new one and fits."""
-        if draft in self._seen:
-            return []
-        self._seen.add(draft)
-        layout = self._estimator.layout(draft)
-        if layout.peak_bytes <= self._limit:
-            return [layout]
-        self._missed[draft] = layout
-        return []
+    def _fitting(self, shape: Shape) -> list[Figures]:
+        """Layouts of ``shape`` that are new and fit."""
+        found = []
+        for draft in self._drafts(shape):
+            if draft not in self._seen:
+                self._seen.add(draft)
+                figures = self._estimator.figures(draft)
+                (found if figures.peak_bytes <= self._limit else self._missed).append(figures)
+        return found
 
-    def _climb(self, layout: Layout, fixed: frozenset[Split]) -> list[Layout]:
-        """Ever better neighbours of ``layout`` that fit; splits in ``fixed`` stay.
+    def _starts(self, found: list[Figures]) -> list[Figures]:
+        """Where improvement starts: from the best, and from what is faster but does not fit."""
+        best = sorted(found)[:CLIMBS]
+        fastest_s = best[0].step_s if best else math.inf
+        tempting = [figures for figures in self._missed if figures.step_s < fastest_s]
+        return best + sorted(tempting, key=_size)[:CLIMBS]
 
-        If ``layout`` does not fit itself, better is first of all what fits better.
+    def _climb(self, start: Figures, fixed: frozenset[Cuts]) -> list[Figures]:
+        """Ever better neighbours of ``start`` that fit; pipelines cut as in ``fixed`` stay.
+
+        If ``start`` does not fit itself, better is first of all what fits better.
         """
-        found: list[Layout] = []
-        best, draft = layout, _draft_of(layout)
+        found: list[Figures] = []
+        best = start
         while self._budget > 0:
             near = []
-            for option in self._neighbours(draft, fixed):
-                if option in self._climbed:
-                    continue
-                self._climbed.add(option)
-                self._budget -= 1
-                next_ = self._estimator.layout(option)
-                near.append((self._fit(next_), option, next_))
-            first = min(near, key=lambda entry: entry[0], default=None)
-            if first is None or first[0] >= self._fit(best):
+            for draft in self._neighbours(best.draft, fixed):
+                if draft not in self._climbed:
+                    self._climbed.add(draft)
+                    self._budget -= 1
+                    near.append(self._estimator.figures(draft))
+            first = min(near, key=self._fit, default=best)
+            if self._fit(first) >= self._fit(best):
                 break
-            _, draft, best = first
+            best = first
             if best.peak_bytes <= self._limit:
                 found.append(best)
         return found
 
-    def _fit(self, layout: Layout) -> tuple[float, float, int, int]:
-        return max(0.0, layout.peak_bytes - self._limit), *rank(layout)
+    def _fit(self, figures: Figures) -> tuple[float, Figures]:
+        return max(0.0, figures.peak_bytes - self._limit), figures
 
-    def _neighbours(self, draft: Draft, fixed: frozenset[Split]) -> list[Draft]:
+    def _neighbours(self, draft: Draft, fixed: frozenset[Cuts]) -> list[Draft]:
         estimator = self._estimator
         found = []
         dealt = estimator.dealt(tuple((group.share, group.count) for group in draft))
         for place, group in enumerate(draft):
-            if group.split not in fixed:
-                moved = moved_borders(group.split)
-                for sums, _ in dealt.sums[place]:
+            if group.cuts not in fixed:
+                moved = moved_borders(group.cuts)
+                for sums, _ in dealt.sums[place][:MOST_PATTERNS]:
                     estimator.time(moved, sums)
-                for split in moved:
+                for cuts in moved:
                     found += [
                         drafted([*draft[:place], *changed, *draft[place + 1 :]])
-                        for changed in _replaced(group, split)
+                        for changed in _replaced(group, cuts)
                     ]
         found += moved_shares(draft)
         for rows in moved_workers(draft, self._workers, self._longest, fixed):
-            for shape in shapes(rows, self._total, self._rough.pipeline_s, lean=False):
-                found += self._drafts(shape)
+            shape = timed(rows, self._total, self._rough.pipeline_s)
+            found += self._drafts(shape) if shape else []
         return found
 
 
@@ -324,20 +334,18 @@ class _Rough:
         return max(self.pipeline_s(row.length, row.share) for row in shape) + reduce_s + vote_s
 
 
-def _draft(shape: Shape, splits: Sequence[Split]) -> Draft:
+def _draft(shape: Shape, every: Sequence[Cuts]) -> Draft:
     return drafted(
-        Group(split, row.share, row.count) for row, split in zip(shape, splits, strict=True)
+        Group(cuts, row.share, row.count) for row, cuts in zip(shape, every, strict=True)
     )
 
 
-def _draft_of(layout: Layout) -> Draft:
-    return drafted(
-        Group(split, share, 1) for split, share in zip(layout.splits, layout.shares, strict=True)
-    )
-
-
-def _replaced(group: Group, split: Split) -> Iterator[list[Group]]:
-    """``group`` with another split in all of its pipelines, or in one of them."""
-    yield [replace(group, split=split)]
+def _replaced(group: Group, cuts: Cuts) -> Iterator[list[Group]]:
+    """``group`` cut otherwise in all of its pipelines, or in one of them."""
+    yield [group._replace(cuts=cuts)]
     if group.count > 1:
-        yield [replace(group, count=group.count - 1), Group(split, group.share, 1)]
+        yield [group._replace(count=group.count - 1), Group(cuts, group.share, 1)]
+
+
+def _size(figures: Figures) -> int:
+    return figures.peak_bytes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 from ithaca.planner.deal import blocks
 from ithaca.planner.plan import Pipeline, Plan, Schedule, Stage
@@ -11,6 +13,9 @@ from ithaca.planner.span import Span
 
 Split = tuple[Span, ...]
 """The layers of each stage of a pipeline, in order."""
+
+Cuts = tuple[int, ...]
+"""The same as borders: 0, where each further stage begins, and the number of layers."""
 
 
 class NoLayoutError(ValueError):
@@ -26,6 +31,17 @@ class NoLayoutError(ValueError):
 
     def __reduce__(self) -> tuple[type[NoLayoutError], tuple[str, int]]:
         return type(self), (str(self), self.smallest_bytes)
+
+
+def cuts_of(split: Sequence[Span]) -> Cuts:
+    """The borders of ``split``."""
+    return (0, *(span.last for span in split))
+
+
+@lru_cache(maxsize=1 << 12)
+def split_of(cuts: Cuts) -> Split:
+    """The stages between ``cuts``."""
+    return tuple(Span(first, last) for first, last in pairwise(cuts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from ithaca.planner.estimate import Draft, Group, drafted
-from ithaca.planner.layout import Split
-from ithaca.planner.span import Span
+from ithaca.planner.layout import Cuts
+from ithaca.planner.shapes import Row
 
 
-def moved_borders(split: Split) -> list[Split]:
-    """``split`` with one border between two stages moved by one layer."""
+def moved_borders(cuts: Cuts) -> list[Cuts]:
+    """``cuts`` with one border between two stages moved by one layer."""
     found = []
-    for index in range(len(split) - 1):
-        lower, upper = split[index], split[index + 1]
-        for border in (lower.last - 1, lower.last + 1):
-            if lower.first < border < upper.last:
-                changed = (Span(lower.first, border), Span(border, upper.last))
-                found.append((*split[:index], *changed, *split[index + 2 :]))
+    for index in range(1, len(cuts) - 1):
+        for border in (cuts[index] - 1, cuts[index] + 1):
+            if cuts[index - 1] < border < cuts[index + 1]:
+                found.append((*cuts[:index], border, *cuts[index + 1 :]))
     return found
 
 
@@ -35,42 +32,40 @@ def moved_shares(draft: Draft) -> Iterator[Draft]:
             for count in sorted({1, most}):
                 rest = [g for place, g in enumerate(draft) if place not in (giver, taker)]
                 if giver == taker:
-                    rest.append(replace(group, count=group.count - 2 * count))
+                    rest.append(group._replace(count=group.count - 2 * count))
                 else:
-                    rest.append(replace(group, count=group.count - count))
-                    rest.append(replace(other, count=other.count - count))
-                rest.append(Group(group.split, group.share - 1, count))
-                rest.append(Group(other.split, other.share + 1, count))
+                    rest.append(group._replace(count=group.count - count))
+                    rest.append(other._replace(count=other.count - count))
+                rest.append(Group(group.cuts, group.share - 1, count))
+                rest.append(Group(other.cuts, other.share + 1, count))
                 yield drafted(rest)
 
 
 def moved_workers(
-    draft: Draft, workers: int, longest: int, fixed: frozenset[Split]
-) -> Iterator[list[tuple[int, int, Split | None]]]:
+    draft: Draft, workers: int, longest: int, fixed: frozenset[Cuts]
+) -> Iterator[list[Row]]:
     """Rows of ``draft`` in which one pipeline has a stage more, and another one less or none has.
 
-    The changed pipelines have no split; those in ``fixed`` are not changed.
+    The changed pipelines have no cuts; those in ``fixed`` are not changed.
     """
-    idle = workers - sum(len(group.split) * group.count for group in draft)
-    free = [place for place, group in enumerate(draft) if group.split not in fixed]
+    idle = workers - sum(group.length * group.count for group in draft)
+    free = [place for place, group in enumerate(draft) if group.cuts not in fixed]
     for taker in free:
-        grown = len(draft[taker].split) + 1
+        grown = draft[taker].length + 1
         if grown > longest:
             continue
         if idle:
             yield _rows(draft, {taker: 1}, [grown])
         for giver in free:
-            less = len(draft[giver].split) - 1
+            less = draft[giver].length - 1
             taken = {taker: 1, giver: 2 if giver == taker else 1}
             if less and all(draft[place].count >= count for place, count in taken.items()):
                 yield _rows(draft, taken, [grown, less])
 
 
-def _rows(
-    draft: Draft, taken: dict[int, int], lengths: list[int]
-) -> list[tuple[int, int, Split | None]]:
-    kept: list[tuple[int, int, Split | None]] = [
-        (len(group.split), group.count - taken.get(place, 0), group.split)
-        for place, group in enumerate(draft)
-    ]
-    return [row for row in kept if row[1]] + [(length, 1, None) for length in lengths]
+def _rows(draft: Draft, taken: dict[int, int], lengths: list[int]) -> list[Row]:
+    counts: dict[Cuts, int] = {}
+    for place, group in enumerate(draft):
+        counts[group.cuts] = counts.get(group.cuts, 0) + group.count - taken.get(place, 0)
+    kept = [Row(len(cuts) - 1, count, cuts) for cuts, count in counts.items() if count]
+    return kept + [Row(length, 1) for length in lengths]

@@ -1,13 +1,14 @@
 """The order of one pipeline's computes, arranged so that many of them can be timed at once.
 
-The order is a function of stages, micro-batches and schedule alone, never of layers or times: it
-is taken from the Programs of a pipeline with one layer per stage. Computes are put into *levels*:
-what a compute needs lies in earlier levels, and a level has at most one compute of each stage.
+The order is a function of stages, micro-batches and schedule alone, never of layers or times. It
+is given by when the scheduler's clock starts each compute (``planner.timetable``): computes that
+start together wait for earlier ones only, and a message crosses when its compute ends, ahead of
+what starts then. For 1F1B and GPipe the starts are the textbook's; for the split backward they
+are read from the Programs of a pipeline with one layer per stage. Tests compare all with Programs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,70 +16,80 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ithaca.planner.plan import Pipeline, Plan, Schedule, Stage
-from ithaca.planner.program import Action, Compute, Op, Transfer
+from ithaca.planner.program import Compute, Op
 from ithaca.planner.schedule import programs
 from ithaca.planner.span import Span
 from ithaca.planner.timetable import SLOTS
 
-Indices = NDArray[np.intp]
+Indices = NDArray[np.int64]
 
-CODES = {Op.F: 0, Op.B: 1, Op.I: 2, Op.W: 3}
-"""Columns of the durations that :mod:`ithaca.planner.pace` reads."""
+OPS = (Op.F, Op.B, Op.I, Op.W)
+F, B, I, W = range(4)
+_SLOTS = np.array([SLOTS[op] for op in OPS])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Level:
-    """Computes that can be timed together; equally long arrays.
+    """Computes that can be timed together; equally long arrays, each stage at most once.
 
     Attributes:
-        stages: each at most once.
-        codes: what they are, see ``CODES``.
-        turns: the position of the gradient that B or W adds; -1 for F and I.
+        stages, ops: whose they are and what, as index into ``OPS``.
+        turns: the micro-batch whose gradient is added; -1 for F and I.
         sources: number of the message that is waited for; -1 for none.
-        messages: number of the message that is sent behind it; -1 for none.
         transfers: SENDs and RECVs that the worker starts between its last compute and this one.
+        sends: positions in this level of those that send a message.
+        messages: the numbers of these.
     """
 
     stages: Indices
-    codes: Indices
+    ops: Indices
     turns: Indices
     sources: Indices
-    messages: Indices
     transfers: Indices
+    sends: Indices
+    messages: Indices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Order:
-    """All computes of one step of a pipeline.
+    """All computes of one step of a pipeline, in arrays over them, stage by stage, in order.
 
     Attributes:
         stages, micro_batches: of the pipeline.
-        levels: in order.
-        num_messages: over all cuts.
+        begins: where each stage's computes begin, and the end of all.
+        ops: index into ``OPS``.
+        turns: micro-batch, by its position in the pipeline.
+        below, above: tensors that have crossed the cut below and above the stage before it starts.
+        finish: per stage, when its last compute ends on the scheduler's clock.
+        levels: the computes again, for timing.
         trailing: per stage, transfers behind its last compute.
-        actions: per stage, computes and transfers as its Program has them; layer k is stage k.
     """
 
     stages: int
     micro_batches: int
+    begins: Indices
+    ops: Indices
+    turns: Indices
+    below: Indices
+    above: Indices
+    finish: tuple[int, ...]
     levels: tuple[Level, ...]
-    num_messages: int
     trailing: Indices
-    actions: tuple[tuple[Action, ...], ...]
+
+    @property
+    def num_messages(self) -> int:
+        """An upper bound of the numbers of messages."""
+        return 2 * self.stages * self.micro_batches
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=1024)
 def order_of(split: tuple[bool, ...], micro_batches: int, schedule: Schedule) -> Order:
     """The order of a pipeline with ``len(split)`` stages; ``split[k]``: stage k has I and W."""
-    stages = len(split)
-    seats = tuple(Stage(Span(k, k + 1), k) for k in range(stages))
-    plan = Plan((Pipeline(seats, tuple(range(micro_batches))),), schedule)
-    made = programs(plan, stages, split=split)
-    actions = tuple(
-        tuple(a for a in made[k].actions if isinstance(a, Compute | Transfer))
-        for k in range(stages)
-    )
-    return _Sorter(actions, micro_batches).order()
+    if schedule is Schedule.ONE_F_ONE_B_SPLIT:
+        starts = _read(split, micro_batches)
+    else:
+        starts = _textbook(len(split), micro_batches, gpipe=schedule is Schedule.GPIPE)
+    return _arranged(len(split), micro_batches, *starts)
 
 
 def finish_of(split: tuple[bool, ...], micro_batches: int, schedule: Schedule) -> tuple[int, ...]:
@@ -88,93 +99,110 @@ def finish_of(split: tuple[bool, ...], micro_batches: int, schedule: Schedule) -
         return tuple(3 * (micro_batches + stages - 1) - 2 * k for k in range(stages))
     timed = min(micro_batches, 4 * stages + 8)  # what comes later repeats, 3 slots each
     rest = 3 * (micro_batches - timed)
-    return tuple(end + rest for end in _finish(order_of(split, timed, schedule)))
+    return tuple(end + rest for end in order_of(split, timed, schedule).finish)
 
 
-@lru_cache(maxsize=512)
-def _finish(order: Order) -> tuple[int, ...]:
-    slots = np.array([SLOTS[op] for op in CODES])
-    now = np.zeros(order.stages, dtype=np.intp)
-    come = np.zeros(order.num_messages + 1, dtype=np.intp)
-    for level in order.levels:
-        now[level.stages] = np.maximum(now[level.stages], come[level.sources]) + slots[level.codes]
-        sends = level.messages >= 0
-        come[level.messages[sends]] = now[level.stages[sends]]
-    return tuple(now.tolist())
+Starts = tuple[Indices, Indices, Indices, Indices]
+"""Stage, op, micro-batch and start of every compute."""
 
 
-class _Sorter:
-    """Puts the computes of a pipeline into levels."""
+def _textbook(stages: int, micro_batches: int, *, gpipe: bool) -> Starts:
+    """1F1B and GPipe with backwards twice as long as forwards."""
+    k, i = np.indices((stages, micro_batches))
+    forward = k + i
+    if gpipe:
+        backward = micro_batches + stages - 1 + 2 * (stages - 1 - k) + 2 * i
+    else:
+        forward = np.where(i < stages - k, forward, k + 3 * i)
+        backward = stages + 3 * i + 2 * (stages - 1 - k)
+    ops = np.repeat([F, B], stages * micro_batches)
+    twice = [np.concatenate([x.ravel(), x.ravel()]) for x in (k, i)]
+    return twice[0], ops, twice[1], np.concatenate([forward.ravel(), backward.ravel()])
 
-    def __init__(self, actions: Sequence[Sequence[Action]], micro_batches: int) -> None:
-        self._actions = actions
-        self._micro_batches = micro_batches
-        self._rows: list[list[tuple[int, ...]]] = []
-        self._sent: dict[tuple[bool, int, int], tuple[int, int]] = {}  # to level and number
-        self._next = [0] * len(actions)
-        self._level = [0] * len(actions)
-        self._transfers = [0] * len(actions)
-        self._turn = [0] * len(actions)
 
-    def order(self) -> Order:
-        """The order; every message has been sent before it is waited for."""
-        awake = list(reversed(range(len(self._actions))))
-        while awake:
-            stage = awake.pop()
-            awake.extend(self._advance(stage))
-        return Order(
-            len(self._actions),
-            self._micro_batches,
-            tuple(
-                Level(*(np.array(column, dtype=np.intp) for column in zip(*rows, strict=True)))
-                for rows in self._rows
-            ),
-            len(self._sent),
-            np.array(self._transfers, dtype=np.intp),
-            tuple(map(tuple, self._actions)),
-        )
-
-    def _advance(self, stage: int) -> list[int]:
-        """Place computes of ``stage`` until one has to wait; returns whom that wakes."""
-        woken = set()
-        actions = self._actions[stage]
-        while self._next[stage] < len(actions):
-            action = actions[self._next[stage]]
-            if isinstance(action, Compute):
-                other = self._place(stage, action)
-                if other is None:
+def _read(split: tuple[bool, ...], micro_batches: int) -> Starts:
+    """What Programs say: the order; on the clock each compute starts as soon as it may."""
+    stages = len(split)
+    seats = tuple(Stage(Span(k, k + 1), k) for k in range(stages))
+    plan = Plan((Pipeline(seats, tuple(range(micro_batches))),), Schedule.ONE_F_ONE_B_SPLIT)
+    made = programs(plan, stages, split=split)
+    todo = [[a for a in made[k].actions if isinstance(a, Compute)] for k in range(stages)]
+    now, place = [0] * stages, [0] * stages
+    ended: dict[tuple[bool, int, int], int] = {}
+    rows: list[tuple[int, int, int, int]] = []
+    awake = list(reversed(range(stages)))
+    while awake:
+        k = awake.pop()
+        while place[k] < len(todo[k]):
+            action = todo[k][place[k]]
+            op, forward = action.op, action.op is Op.F
+            before = 0 if op is Op.W or k == (0 if forward else stages - 1) else None
+            if before is None:
+                before = ended.get((forward, k - 1 if forward else k + 1, action.micro_batch))
+                if before is None:
                     break
-                woken.add(other)
-            else:
-                self._transfers[stage] += 1
-            self._next[stage] += 1
-        return sorted(woken - {stage})
+            start = max(now[k], before)
+            now[k] = start + SLOTS[op]
+            rows.append((k, OPS.index(op), action.micro_batch, start))
+            place[k] += 1
+            other = k + 1 if forward else k - 1
+            if op is not Op.W and 0 <= other < stages:
+                ended[forward, k, action.micro_batch] = now[k]
+                awake.append(other)
+    columns = np.array(rows).T
+    return columns[0], columns[1], columns[2], columns[3]
 
-    def _place(self, stage: int, action: Compute) -> int | None:
-        """Give ``action`` a level; who gets its message (itself if none), None if it waits."""
-        last, op = len(self._actions) - 1, action.op
-        needs = (op is Op.F and stage > 0) or (op in (Op.B, Op.I) and stage < last)
-        sends = (op is Op.F and stage < last) or (op in (Op.B, Op.I) and stage > 0)
-        level, source = self._level[stage], -1
-        if needs:
-            sent = self._sent.get((op is Op.F, stage, action.micro_batch))
-            if sent is None:
-                return None
-            level, source = max(level, sent[0] + 1), sent[1]
-        other = stage
-        message = -1
-        if sends:
-            other = stage + 1 if op is Op.F else stage - 1
-            message = len(self._sent)
-            self._sent[op is Op.F, other, action.micro_batch] = level, message
-        turn = -1
-        if op in (Op.B, Op.W):
-            turn = self._turn[stage]
-            self._turn[stage] += 1
-        while len(self._rows) <= level:
-            self._rows.append([])
-        row = (stage, CODES[op], turn, source, message, self._transfers[stage])
-        self._rows[level].append(row)
-        self._transfers[stage] = 0
-        self._level[stage] = level + 1
-        return other
+
+def _arranged(
+    stages: int, micro_batches: int, k: Indices, op: Indices, turn: Indices, start: Indices
+) -> Order:
+    rank = np.lexsort((start, k))
+    k, op, turn, start = k[rank], op[rank], turn[rank], start[rank]
+    begins = np.searchsorted(k, np.arange(stages + 1))
+    end = start + _SLOTS[op]
+    forward, last = op == F, stages - 1
+    sends = np.where(forward, k < last, (op != W) & (k > 0))
+    needs = np.where(forward, k > 0, (op != W) & (k < last))
+    # A message is named by its direction, its sender and its micro-batch.
+    name = (k + stages * ~forward) * micro_batches + turn
+    source = np.where(forward, name - micro_batches, name + micro_batches)
+    below = np.zeros(len(k), dtype=np.int64)
+    above = np.zeros(len(k), dtype=np.int64)
+    trailing = np.zeros(stages, dtype=np.int64)
+    up, down = sends & forward, sends & ~forward
+    crossed = [
+        np.sort(np.concatenate([end[up & (k == c)], end[down & (k == c + 1)]])) for c in range(last)
+    ]
+    for stage in range(stages):
+        own = slice(begins[stage], begins[stage + 1])
+        if stage:
+            below[own] = np.searchsorted(crossed[stage - 1], start[own], side="right")
+            trailing[stage] += len(crossed[stage - 1])
+        if stage < last:
+            above[own] = np.searchsorted(crossed[stage], start[own], side="right")
+            trailing[stage] += len(crossed[stage])
+    both = below + above
+    transfers = np.diff(both, prepend=0)
+    transfers[begins[:-1]] = both[begins[:-1]]
+    trailing -= both[begins[1:] - 1]
+    adds = np.where((op == B) | (op == W), turn, -1)
+    rank = np.argsort(start, kind="stable")
+    cuts = np.flatnonzero(np.diff(start[rank])) + 1
+    levels = []
+    for here in np.split(rank, cuts):
+        sending = np.flatnonzero(sends[here])
+        levels.append(
+            Level(
+                k[here],
+                op[here],
+                adds[here],
+                np.where(needs[here], source[here], -1),
+                transfers[here],
+                sending,
+                name[here][sending],
+            )
+        )
+    finish = tuple(int(x) for x in np.maximum.reduceat(end, begins[:-1]))
+    return Order(
+        stages, micro_batches, begins, op, turn, below, above, finish, tuple(levels), trailing
+    )

@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ithaca.planner.costs import halves
-from ithaca.planner.layout import Split
+from ithaca.planner.layout import Cuts
 from ithaca.planner.order import Order, order_of
 from ithaca.planner.plan import Schedule
 from ithaca.planner.profile import Profile
 
 Floats = NDArray[np.float64]
 
-MOST_TIMED = 1 << 12
-"""Stages x micro-batches that are timed one by one; of longer pipelines the middle is skipped."""
+ALL_TIMED = 1 << 8
+"""Stages x micro-batches that are always timed one by one; of longer pipelines the middle is not,
+as soon as they have some rounds in it."""
 
 
 class Pace:
@@ -34,67 +35,61 @@ class Pace:
         self._profile = profile
         self._schedule = schedule
         split = schedule is Schedule.ONE_F_ONE_B_SPLIT
-        self._split = np.array([layer.split and split for layer in layers])
-        self._unsplit = _sums([float(not flag) for flag in self._split])
+        self._unsplit = _sums([float(not (layer.split and split)) for layer in layers])
         pairs = [halves(layer) for layer in layers]
-        self._seconds = [
-            _sums([layer.forward_s for layer in layers]),
-            _sums([layer.backward_s for layer in layers]),
-            _sums([one for one, _ in pairs]),
-            _sums([other for _, other in pairs]),
-        ]
+        forward, backward = zip(*((x.forward_s, x.backward_s) for x in layers), strict=True)
+        self._seconds = np.stack(list(map(_sums, (forward, backward, *zip(*pairs, strict=True)))))
         self._bytes = _sums([float(layer.grad_bytes) for layer in layers])
         self._link_s = np.array([0.0, *(profile.link.seconds(x.output_bytes) for x in layers)])
 
-    def flags(self, split: Split) -> tuple[bool, ...]:
+    def flags(self, cuts: Cuts) -> tuple[bool, ...]:
         """Per stage, whether its backward is I and W: only if all its layers can be split."""
-        return tuple(bool(self._split[span.first : span.last].all()) for span in split)
+        return tuple((np.diff(self._unsplit[list(cuts)]) == 0).tolist())
 
-    def order(self, split: Split, micro_batches: int) -> Order:
-        """The order in which a pipeline of this split computes."""
-        return order_of(self.flags(split), micro_batches, self._schedule)
+    def order(self, cuts: Cuts, micro_batches: int) -> Order:
+        """The order in which a pipeline of these stages computes."""
+        return order_of(self.flags(cuts), micro_batches, self._schedule)
 
-    def ends(self, splits: Sequence[Split], additions: Sequence[int]) -> Floats:
-        """Seconds until each stage has done its computes and messages: [splits, stages].
+    def ends(self, every: Sequence[Cuts], additions: Sequence[int]) -> Floats:
+        """Seconds until each stage has done its computes and messages: [pipelines, stages].
 
         Args:
-            splits: of equally many stages, with the same flags.
+            every: pipelines with equally many stages and the same flags.
             additions: of gradients, behind each micro-batch of the pipeline.
         """
-        count, stages = len(additions), len(splits[0])
-        fewest = 4 * stages + 8
-        if stages * count <= MOST_TIMED or count <= fewest + stages:
-            return self._timed(splits, additions)
-        # In the middle every micro-batch takes as long as S micro-batches before it did.
+        count, stages = len(additions), len(every[0]) - 1
+        fewest = 3 * stages + 4
+        if stages * count <= ALL_TIMED or count <= fewest + stages:
+            return self._timed(every, additions)
+        # In the middle every S micro-batches take as long as the S before them did.
         short, long = additions[:fewest], additions[: fewest + stages]
-        begin, end = self._timed(splits, short), self._timed(splits, long)
+        begin, end = self._timed(every, short), self._timed(every, long)
         result: Floats = end + (end - begin) / stages * (count - len(long))
         return result
 
-    def _timed(self, splits: Sequence[Split], additions: Sequence[int]) -> Floats:
-        order = self.order(splits[0], len(additions))
-        borders = np.array([[s.first for s in split] + [split[-1].last] for split in splits])
-        seconds = np.stack([np.diff(sums[borders], axis=1) for sums in self._seconds], axis=2)
-        seconds += self._profile.action_s
+    def _timed(self, every: Sequence[Cuts], additions: Sequence[int]) -> Floats:
+        order = self.order(every[0], len(additions))
+        borders = np.array(every)
+        action_s = self._profile.action_s
+        seconds = np.diff(self._seconds[:, borders], axis=2) + action_s  # [op, pipeline, stage]
         adding = np.diff(self._bytes[borders], axis=1) / self._profile.add_bytes_per_s
         up, down = self._link_s[borders[:, 1:]], self._link_s[borders[:, :-1]]
-        links = np.stack([up, down, down, down], axis=2)
+        links = np.stack([up, down, down, down])
         adds = np.array([*additions, 0], dtype=float)  # turn -1: none
         now = np.zeros(adding.shape)
         free = np.zeros(adding.shape)
-        come = np.zeros((len(splits), order.num_messages + 1))
-        action_s = self._profile.action_s
+        come = np.zeros((len(every), order.num_messages + 1))
         for level in order.levels:
-            k, code = level.stages, level.codes
-            start = np.maximum(now[:, k] + action_s * level.transfers, come[:, level.sources])
-            end = start + seconds[:, k, code] + adding[:, k] * adds[level.turns]
+            k, sends = level.stages, level.sends
+            end = np.maximum(now[:, k] + action_s * level.transfers, come[:, level.sources])
+            end += seconds[level.ops, :, k].T
+            end += adding[:, k] * adds[level.turns]
             now[:, k] = end
-            sends = level.messages >= 0
-            if sends.any():
-                k, code = k[sends], code[sends]
+            if len(sends):
+                k = k[sends]
                 leaves = np.maximum(end[:, sends] + action_s, free[:, k])
-                free[:, k] = arrives = leaves + links[:, k, code]
-                come[:, level.messages[sends]] = arrives
+                leaves += links[level.ops[sends], :, k].T
+                free[:, k] = come[:, level.messages] = leaves
         result: Floats = now + action_s * order.trailing
         return result
 

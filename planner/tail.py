@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from ithaca.planner.costs import VOTE_BYTES
-from ithaca.planner.layout import Split
+from ithaca.planner.layout import Cuts
 from ithaca.planner.pace import Floats
 from ithaca.planner.profile import Profile
 from ithaca.planner.rounds import Piece, rounds
@@ -24,12 +24,12 @@ class Kind:
     """Pipelines that are alike.
 
     Attributes:
-        split: the layers of their stages.
+        cuts: where their stages begin.
         ends: seconds until each stage has done its computes.
         count: of such pipelines.
     """
 
-    split: Split
+    cuts: Cuts
     ends: Floats
     count: int
 
@@ -73,7 +73,7 @@ class Tail:
             brought: to each of these.
         """
         clocks = [kind.ends.tolist() for kind in kinds]
-        places = [_places(kind.split) for kind in kinds]
+        places = [_places(kind.cuts) for kind in kinds]
         for first, last in pieces:
             seconds = self._reduce_s(self._bytes[last] - self._bytes[first], brought)
             here = [place[first] for place in places]
@@ -83,13 +83,13 @@ class Tail:
         for lower, upper in self._ties:
             self._tie(lower, upper, kinds, places, clocks)
         link, action_s = self._profile.link, self._profile.action_s
-        workers = sum(kind.count * len(kind.split) for kind in kinds)
+        workers = sum(kind.count * (len(kind.cuts) - 1) for kind in kinds)
         last_s: float = max(max(clock) for clock in clocks)
         committed = last_s + action_s + (workers - 1) * link.seconds(VOTE_BYTES)
         slowest: float = max(
-            self._step_s[span.last] - self._step_s[span.first]
+            self._step_s[last] - self._step_s[first]
             for kind in kinds
-            for span in kind.split
+            for first, last in pairwise(kind.cuts)
         )
         step_s: float = committed + action_s + slowest
         return step_s
@@ -125,25 +125,27 @@ class Tail:
             clock[k] = end
 
 
-def reductions(kinds: Sequence[tuple[Split, Sequence[int]]]) -> list[tuple[int, int]]:
+def reductions(kinds: Sequence[tuple[Cuts, Sequence[int]]]) -> list[tuple[int, int]]:
     """The spans that are reduced one by one, in the order of ``planner.schedule``.
 
     Between two borders of any pipeline's stages nothing changes.
+
+    Args:
+        kinds: cuts of pipelines, and when their stages are done on the scheduler's clock.
     """
-    borders = sorted({0, *(span.last for split, _ in kinds for span in split)})
+    borders = sorted({border for cuts, _ in kinds for border in cuts})
     ready = np.zeros(len(borders) - 1)
     stages = []
-    for split, finish in kinds:
-        cuts = np.searchsorted(borders, [span.last for span in split])
-        widths = np.diff(cuts, prepend=0)
+    for cuts, finish in kinds:
+        widths = np.diff(np.searchsorted(borders, cuts))
         ready = np.maximum(ready, np.repeat(np.asarray(finish), widths))
-        stages.append(np.repeat(np.arange(len(split)), widths).tolist())
+        stages.append(np.repeat(np.arange(len(finish)), widths).tolist())
     members = [tuple(enumerate(column)) for column in zip(*stages, strict=True)]
     waiting = zip(pairwise(borders), ready.tolist(), members, strict=True)
     order = rounds(Piece(*piece, moment, who) for piece, moment, who in waiting)
     return [(piece.first, piece.last) for piece in order]
 
 
-def _places(split: Split) -> list[int]:
+def _places(cuts: Cuts) -> list[int]:
     """For each layer the stage that holds it."""
-    return [stage for stage, span in enumerate(split) for _ in span]
+    return [stage for stage, (low, high) in enumerate(pairwise(cuts)) for _ in range(low, high)]
