@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,11 @@ class Candidates:
             _apart(sorted(block, key=lambda k: (-freed[k], k)), outputs),
         )
 
+    def longest_first(self) -> Candidates:
+        """The same with the swaps in order of their windows alone, whatever a replay would cost."""
+        order = np.lexsort((self.swaps, -self.columns.window_s[self.swaps]))
+        return replace(self, swaps=self.swaps[order])
+
     def relevant(self, excess: NDArray[np.bool_]) -> Candidates:
         """Those that can be away where ``excess`` [N] says that there is too much."""
         columns = self.columns
@@ -79,13 +84,12 @@ class Candidates:
             replays = columns.trace.replays
             return tuple(k for k in which if helps[list(replays[k].outputs)].any())
 
-        return Candidates(
-            columns,
-            self.swaps[helps[self.swaps]],
-            self.tier,
-            kept(self.cheap),
-            kept(self.blocks),
-            kept(self.whole),
+        return replace(
+            self,
+            swaps=self.swaps[helps[self.swaps]],
+            cheap=kept(self.cheap),
+            blocks=kept(self.blocks),
+            whole=kept(self.whole),
         )
 
 

@@ -59,8 +59,11 @@ class Search:
         for m in self._kinks(candidates):
             tried[m] = self._attempt(candidates, m)
             if self._is_free():
-                self._trim()
-                return
+                return self._trim()
+        for m in self._kinks(candidates.longest_first())[:2]:
+            self._attempt(candidates.longest_first(), m)
+            if self._is_free():
+                return self._trim()
         step = max(1, len(candidates.swaps) // 8)
         while self._tries > reserve:
             centre = min(tried, key=lambda m: (tried[m], m))
@@ -72,9 +75,9 @@ class Search:
                 break
             step = max(1, step // 2)
         if not hasattr(self, "best"):
-            self.consider(tightest)
+            self._relieve(tightest, candidates)
         self._trim()
-        self._unblock()
+        return self._unblock()
 
     def _kinks(self, candidates: Candidates) -> list[int]:
         """Numbers of swaps at which the step time has a reason to bend."""
@@ -94,6 +97,22 @@ class Search:
         ]
         # What is enough without any replay comes first: if the link hides it, that is the answer.
         return list(dict.fromkeys([needed[0], *hidden, needed[1], 0, len(swaps)]))
+
+    def _relieve(self, tightest: Choice, candidates: Candidates) -> None:
+        """Takes as much off the links as the budget allows, where hardly anything fits."""
+        self.consider(tightest)
+        choice = tightest
+        todo = [candidates.blocks, candidates.cheap]
+        looks = 100
+        while todo and looks:
+            group, looks = todo.pop(0), looks - 1
+            taken = with_replays(choice, group, SWAP)
+            if self._fits(taken):
+                choice = taken
+            elif len(group) > 1:
+                half = len(group) // 2
+                todo[:0] = [group[:half], group[half:]]
+        self.consider(choice)
 
     def _is_free(self) -> bool:
         if not hasattr(self, "best"):
