@@ -248,6 +248,22 @@ class Recovered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Missed(Event):
+    """A worker misses a message; it stands still and waits for orders. Not a verdict on anybody.
+
+    ``corrupt`` says that the message came and its checksum was wrong.
+    """
+
+    kind: ClassVar[str] = "missed"
+    worker: int
+    generation: int
+    step: int
+    action: str
+    reason: str
+    corrupt: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLeft(Event):
     """A worker takes part no longer: it is fenced, whether or not its process still runs."""
 
@@ -313,6 +329,7 @@ _KINDS: dict[str, type[Event]] = {
         FailureNoticed,
         Decided,
         Recovered,
+        Missed,
         WorkerLeft,
         FaultInjected,
         ControllerRestarted,

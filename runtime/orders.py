@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from ithaca.planner.program import Program
+from ithaca.recovery.orders import Orders
 from ithaca.runtime.checkpoint.layer_file import LayerFile
 from ithaca.runtime.checkpoint.store import Found
 from ithaca.runtime.config.job import Job
@@ -23,6 +25,8 @@ class Facts:
         device: class of device, such as ``cpu AVX2`` or the name of the GPU.
         torch: version of the build.
         threads: intra-op threads.
+        place: the node of the cluster it is on; several may be on one machine.
+        port: of the store that it hosts, where a generation can meet.
     """
 
     node: str
@@ -31,19 +35,19 @@ class Facts:
     device: str
     torch: str
     threads: int
+    place: str = ""
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Everything that a worker needs to take part in a generation.
+    """Everything that a worker needs to take part in a run, in whatever generation.
 
     Attributes:
         job: the job.
         workload_config: the plug-in's options.
-        worker: id of this worker in the plan.
-        plan: text form.
-        program: its training step, text form.
-        validation: its validation pass, text form; None for no validation.
+        worker: id of this worker.
+        layers: those that it holds from the start; none for one that gets them from others.
         folder: of the run, absolute; every node must reach it.
         resume: the checkpoint to start from; None for initial weights.
         control_address: of the controller's control plane.
@@ -53,13 +57,37 @@ class Assignment:
     job: Job
     workload_config: BaseModel
     worker: int
-    plan: str
-    program: str
-    validation: str | None
+    layers: tuple[int, ...]
     folder: str
     resume: Found | None
     control_address: str
     control_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One worker's part of a generation, the first one included.
+
+    Attributes:
+        orders: what to do.
+        meeting: address and port of the store where the generation meets: that of its first
+            worker, as its :class:`Facts` tell it.
+        validation: this worker's validation pass; None if the job has none.
+        validate: whether the validation behind the step that all stand at is still to be done.
+        restore: go back to this checkpoint first, with the layers of the plan.
+    """
+
+    orders: Orders
+    meeting: tuple[str, int]
+    validation: Program | None = None
+    validate: bool = False
+    restore: Found | None = None
+
+
+def validation_due(job: Job, step: int) -> bool:
+    """Whether a validation stands behind ``step`` committed steps (0: before the first)."""
+    every = job.validation.every
+    return every > 0 and (step % every == 0 or step == job.steps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,17 @@
 """A worker: the process that holds layers and runs their Programs.
 
-The class knows nothing of Ray; :mod:`ithaca.runtime.crew` makes an actor of it. One thread trains,
-another beats, a third writes checkpoints. Workers stay warm: a new assignment replaces the layers
-and connections of the one before, not the process.
+The class knows nothing of Ray; :mod:`ithaca.runtime.agency` makes an actor of it. One thread trains,
+another beats, a third takes orders, others answer the controller's calls. Workers stay warm: a new
+assignment replaces the layers and connections of the one before, not the process.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import platform
-import resource
 import socket
+import tempfile
 import threading
 import time
 import traceback
@@ -21,32 +22,32 @@ from pathlib import Path
 import torch
 from torch._C._distributed_c10d import TCPStore
 
-from ithaca.planner.plan import Plan
-from ithaca.planner.program import Program
-from ithaca.recovery.tally import Tally
+from ithaca.recovery.fault import Fault
+from ithaca.recovery.standing import Standing
 from ithaca.runtime.checkpoint.reader import read_layer
-from ithaca.runtime.checkpoint.state import Staged, stage
 from ithaca.runtime.checkpoint.writer import write_layer
 from ithaca.runtime.cluster import interface_address
 from ithaca.runtime.config.job import Job, NanPolicy, Numerics
 from ithaca.runtime.config.plugin import find_workload
+from ithaca.runtime.control.attendance import Attendance
 from ithaca.runtime.control.client import ControlClient
 from ithaca.runtime.control.heartbeat import Heart, Position
+from ithaca.runtime.control.roll import Order, OrderKind
 from ithaca.runtime.control.surface import Command
 from ithaca.runtime.engine.adamw import OptimizerSettings
-from ithaca.runtime.engine.drive import ChannelFailed, Row, drive
+from ithaca.runtime.engine.channel import channel_errors
+from ithaca.runtime.engine.drive import ChannelFailed
 from ithaca.runtime.engine.gloo import GlooChannel
 from ithaca.runtime.engine.hashing import combine, hash_tensor
 from ithaca.runtime.engine.nccl import NcclChannel
-from ithaca.runtime.engine.steps import Point
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
-from ithaca.runtime.events import Event, LayersHashed, LayersTimed, StepDone, Timeline, Validated
-from ithaca.runtime.orders import Assignment, Facts, NotSaved, Outcome, Saved, Trouble
+from ithaca.runtime.engine.wake import Graveyard
+from ithaca.runtime.faults.injector import Injector, Reach
+from ithaca.runtime.orders import Assignment, Deployment, Facts, NotSaved, Outcome, Saved, Trouble
+from ithaca.runtime.reports import Reports
 from ithaca.runtime.timeouts import Timeouts
+from ithaca.runtime.training import Connection, Expelled, Training
 from ithaca.runtime.workload import default_dtype
-
-_WARM_UP, _TIMED = 3, 8
-"""Steps before layers are timed, and steps that are."""
 
 
 def engine_settings(job: Job) -> EngineSettings:
@@ -63,12 +64,6 @@ def engine_settings(job: Job) -> EngineSettings:
     )
 
 
-def writer_of(plan: Plan, layer: int) -> int:
-    """Who writes ``layer`` to checkpoints: one of its holders, in turn."""
-    holders = plan.holders(layer)
-    return holders[layer % len(holders)]
-
-
 class Worker:
     """One worker; its methods are called by the controller."""
 
@@ -78,292 +73,305 @@ class Worker:
         self._device = torch.device(device)
         self._address = interface_address(interface) if interface else None
         self._store: TCPStore | None = None
-        self._channel: GlooChannel | NcclChannel | None = None
-        self._heart: Heart | None = None
-        self._trainer: Trainer | None = None
-        self._assignment: Assignment | None = None
-        self._staged: dict[str, Staged] = {}
-        self._staged_step = -1
-        self._staging = threading.Condition()
-        self._position = Position(time.monotonic)
+        self._part: _Part | None = None
+        self._ended = threading.Condition()
 
     def facts(self, address: str) -> Facts:
         """Who and where this worker is; ``address`` is the node's, if no interface was named."""
         self._address = self._address or address
+        if self._store is None:
+            self._store = TCPStore(
+                self._address,
+                0,
+                is_master=True,
+                wait_for_workers=False,
+                timeout=timedelta(seconds=Timeouts.from_detect(2.0).join_s),
+            )
         if self._device.type == "cuda":
             device = torch.cuda.get_device_name(self._device)
         else:
             device = f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
         return Facts(
-            socket.gethostname(),
-            self._address,
-            os.getpid(),
-            device,
-            torch.__version__,
-            torch.get_num_threads(),
+            node=socket.gethostname(),
+            address=self._address,
+            pid=os.getpid(),
+            device=device,
+            torch=torch.__version__,
+            threads=torch.get_num_threads(),
+            port=int(self._store.port),
         )
 
+    # -- a run
+
     def assign(self, assignment: Assignment) -> None:
-        """Build the layers of a new assignment, from the checkpoint if it names one."""
+        """Build the layers of a new assignment, from the checkpoint if it names one.
+
+        Raises:
+            ValueError: the folder is not there, the options or the checkpoint do not fit.
+        """
         self.release()
         torch.set_num_threads(self._threads)
-        job, plan = assignment.job, Plan.parse(assignment.plan)
         if not Path(assignment.folder).is_dir():
             raise ValueError(
                 f"the run folder {assignment.folder} is not there on {socket.gethostname()}: "
                 "give a folder=... that every node of the cluster reaches"
             )
+        self._part = _Part(assignment, self._device, self._address or "127.0.0.1")
+
+    def adopt(self, deployment: Deployment) -> bool:
+        """Enter a generation; False if a later one has been announced here already."""
+        return self._current().training.deploy(deployment)
+
+    def train(self) -> Outcome | Trouble:
+        """Train until the job ends or a drain was agreed on, or say what went wrong.
+
+        The first call trains; further ones wait for the same end, as a new controller does.
+        """
+        part = self._current()
+        with self._ended:
+            first, part.started = not part.started, True
+            if not first:
+                self._ended.wait_for(lambda: part.end is not None or self._part is not part)
+                if part.end is None:
+                    raise RuntimeError("this worker was given another assignment")
+                return part.end
+        torch.set_num_threads(self._threads)
+        end = part.train()
+        with self._ended:
+            part.end = end
+            self._ended.notify_all()
+        return end
+
+    def stand(self, generation: int) -> Standing:
+        """Stand still for ``generation``; what this worker holds.
+
+        Raises:
+            TimeoutError: the engine does not come to a named point.
+        """
+        return self._current().stand(generation)
+
+    def pause(self) -> None:
+        """Let everybody stand still behind the step."""
+        self._current().training.trainer.pause()
+
+    def dump(self) -> str:
+        """The stacks of all threads."""
+        with tempfile.TemporaryFile("w+") as file:
+            faulthandler.dump_traceback(file)
+            file.seek(0)
+            return file.read()
+
+    def save(self, step: int, folder: str) -> Saved | NotSaved:
+        """Write this worker's part of the checkpoint of ``step``."""
+        return self._current().save(step, folder)
+
+    def release(self) -> None:
+        """Give up layers, connections and the heart; the process stays warm."""
+        with self._ended:
+            part, self._part = self._part, None
+            self._ended.notify_all()
+        if part is not None:
+            part.close()
+
+    def _current(self) -> _Part:
+        if self._part is None:
+            raise RuntimeError("this worker has no assignment")
+        return self._part
+
+
+class _Part:
+    """What a worker has for one assignment.
+
+    Attributes:
+        training: its engine.
+        started: somebody called for it to train.
+        end: how the training ended.
+    """
+
+    def __init__(self, assignment: Assignment, device: torch.device, address: str) -> None:
+        job = assignment.job
+        self.started = False
+        self.end: Outcome | Trouble | None = None
+        self._assignment = assignment
+        self._device = device
+        self._address = address
+        self._timeouts = Timeouts.from_detect(job.detect)
+        self._graveyard = Graveyard(self._timeouts.drain_s)
         workload = find_workload(job.workload.use)(
             assignment.workload_config, seed=job.seed, micro_batches=job.layout.micro_batches
         )
-        trainer = Trainer(
-            workload, engine_settings(job), plan.held(assignment.worker), self._device
-        )
+        trainer = Trainer(workload, engine_settings(job), assignment.layers, device)
         if assignment.resume is not None:
             found = assignment.resume
             for layer in trainer.holdings.layers.values():
                 layer.load(read_layer(found.folder, found.manifest.layer(layer.name)))
             trainer.step = found.step
-        self._assignment, self._trainer = assignment, trainer
-
-    def open_store(self, timeout_s: float) -> int:
-        """Host the generation's store; its port."""
-        self._store = TCPStore(
-            self._address or "127.0.0.1",
-            0,
-            is_master=True,
-            wait_for_workers=False,
-            timeout=timedelta(seconds=timeout_s),
-        )
-        return int(self._store.port)
-
-    def connect(self, host: str, port: int) -> None:
-        """Meet the other workers of the generation and begin to beat."""
-        assignment, trainer = self._current()
-        plan, timeouts = Plan.parse(assignment.plan), Timeouts.from_detect(assignment.job.detect)
-        join = timedelta(seconds=timeouts.join_s)
-        store = TCPStore(host, port, is_master=False, timeout=join)
-        here = (
-            store,
-            plan.generation,
-            assignment.worker,
-            plan.workers,
-            timeouts.backstop_s,
-            self._address or "127.0.0.1",
-        )
-        if self._device.type == "cuda":
-            self._channel = NcclChannel(*here, self._device)
-        else:
-            self._channel = GlooChannel(*here)
-        trainer.connect(self._channel)
-        self._position.enter(plan.generation, trainer.step, "ready")
+        self._position = Position(time.monotonic)
+        incarnation = uuid.uuid4().hex
         self._heart = Heart(
-            dial=lambda: ControlClient(
-                assignment.control_address, assignment.control_token, timeouts.call_s
-            ),
+            dial=self._dial,
             worker=assignment.worker,
-            incarnation=uuid.uuid4().hex,
+            incarnation=incarnation,
             position=self._position,
-            interval_s=timeouts.beat_s,
+            interval_s=self._timeouts.beat_s,
             on_command=self._obey,
-            on_fenced=lambda _: None,
+            on_fenced=self._fenced,
+        )
+        self._attendance = Attendance(
+            dial=self._dial,
+            worker=assignment.worker,
+            incarnation=incarnation,
+            generation=lambda: self.training.trainer.generation,
+            retry_s=self._timeouts.beat_s,
+            on_order=self._take_order,
+            on_fenced=self._fenced,
+        )
+        self._injector = Injector(
+            assignment.worker, self._tell_fault, Reach(trainer.parameters, trainer.gradients_so_far)
+        )
+        if job.drills:
+            self._injector.arm(map(Fault.parse, job.faults))
+        self._reports = Reports(job, assignment.worker, self._heart, self._position, self._injector)
+        self.training = Training(
+            job=job,
+            worker=assignment.worker,
+            trainer=trainer,
+            connect=self._connect,
+            leave=lambda channel: channel.abandon(self._graveyard),
+            restore=self._restore,
+            reporter=self._reports,
+            idle_s=self._timeouts.backstop_s,
         )
         self._heart.start()
+        self._attendance.start()
+
+    def _dial(self) -> ControlClient:
+        a = self._assignment
+        return ControlClient(a.control_address, a.control_token, self._timeouts.call_s)
 
     def train(self) -> Outcome | Trouble:
-        """Run steps until the job ends or a drain was agreed on, or say what went wrong."""
-        assignment, trainer = self._current()
-        torch.set_num_threads(self._threads)
+        """Run the engine to its end."""
         try:
-            return _Run(self, assignment, trainer).all_steps()
+            return self.training.run()
         except Exception as error:
             return self._trouble(error)
         finally:
-            if self._heart is not None:
-                self._heart.flush(Timeouts.from_detect(assignment.job.detect).grace_s)
+            self._heart.flush(self._timeouts.grace_s)
+
+    def stand(self, generation: int) -> Standing:
+        """Stop the engine; what it holds."""
+        self._point("before", "stand")
+        self.training.fence(generation)
+        standing = self.training.stand(generation, self._timeouts.drain_s)
+        self._point("after", "stand")
+        return standing
 
     def save(self, step: int, folder: str) -> Saved | NotSaved:
-        """Write this worker's part of the checkpoint of ``step``."""
-        assignment, _ = self._current()
-        bound_s = Timeouts.from_detect(assignment.job.detect).drain_s
-        with self._staging:
-            self._staging.wait_for(lambda: self._staged_step >= step, bound_s)
-            if self._staged_step != step:
-                return NotSaved(f"worker {assignment.worker} has no copy of that step any more")
-            staged, self._staged, self._staged_step = self._staged, {}, -1
+        """Write what was copied of ``step``."""
+        self._point("before", "save")
+        staged = self._reports.staged(step, self._timeouts.drain_s)
+        if staged is None:
+            worker = self._assignment.worker
+            return NotSaved(f"worker {worker} has no copy of that step any more")
+        disk = self._injector.disk
         try:
-            files = [write_layer(Path(folder), n, s.tensors, step) for n, s in staged.items()]
+            files = [
+                write_layer(Path(folder), name, copy.tensors, step, disk)
+                for name, copy in staged.items()
+            ]
         except OSError as error:
             return NotSaved(f"{folder}: {error.strerror or error}")
         hashes = {
-            name: combine({key: hash_tensor(tensor) for key, tensor in s.tensors.items()})
-            for name, s in staged.items()
+            name: combine({key: hash_tensor(tensor) for key, tensor in copy.tensors.items()})
+            for name, copy in staged.items()
         }
+        self._point("after", "save")
         return Saved(tuple(files), hashes)
 
-    def release(self) -> None:
-        """Give up layers, connections and the heart; the process stays warm."""
-        if self._heart is not None:
-            self._heart.stop(5.0)
-        if self._channel is not None:
-            self._channel.close()
-        self._heart = self._channel = self._trainer = self._assignment = self._store = None
-        self._staged, self._staged_step = {}, -1
+    def close(self) -> None:
+        """End all threads; a training that is under way ends with an error."""
+        self.training.expel("this worker got another assignment")
+        self._attendance.stop(self._timeouts.grace_s)
+        self._heart.stop(self._timeouts.grace_s)
 
-    def _current(self) -> tuple[Assignment, Trainer]:
-        if self._assignment is None or self._trainer is None:
-            raise RuntimeError("this worker has no assignment")
-        return self._assignment, self._trainer
+    # -- the generation's channel
+
+    def _connect(self, deployment: Deployment) -> Connection:
+        plan, address = deployment.orders.plan, self._address
+        self._position.enter(plan.generation, self.training.trainer.step, "meet")
+        self._point("before", "meet")
+        host, port = deployment.meeting
+        try:
+            with channel_errors():
+                limit = timedelta(seconds=self._timeouts.grace_s)
+                store = TCPStore(host, port, is_master=False, timeout=limit)
+            here = (
+                store,
+                plan.generation,
+                self._assignment.worker,
+                plan.workers,
+                self._timeouts.backstop_s,
+                address,
+            )
+            bound_s = self._timeouts.grace_s
+            channel: GlooChannel | NcclChannel
+            if self._device.type == "cuda":
+                channel = NcclChannel(
+                    *here, self._device, connect_s=bound_s, outgoing=self._injector.sent
+                )
+            else:
+                channel = GlooChannel(*here, connect_s=bound_s, outgoing=self._injector.sent)
+        except RuntimeError as error:
+            raise ChannelFailed("meet", str(error)) from error
+        self._point("after", "meet")
+        return channel
+
+    def _restore(self, deployment: Deployment) -> None:
+        found = deployment.restore
+        assert found is not None
+        names = [spec.name for spec in self.training.trainer.holdings.model.specs]
+        held = deployment.orders.plan.held(self._assignment.worker)
+        states = {i: read_layer(found.folder, found.manifest.layer(names[i])) for i in held}
+        self.training.trainer.restore(found.step, states)
+
+    # -- orders and reports
 
     def _obey(self, command: Command) -> None:
-        if self._trainer is not None and command is not Command.NONE:
-            self._trainer.drain()
+        if command is not Command.NONE:
+            self.training.trainer.drain()
+
+    def _take_order(self, order: Order) -> None:
+        match order.kind:
+            case OrderKind.FENCE:
+                self.training.fence(order.generation)
+            case OrderKind.DRAIN:
+                self.training.trainer.drain()
+            case OrderKind.PAUSE:
+                self.training.trainer.pause()
+            case OrderKind.INJECT:
+                if self._assignment.job.drills:
+                    self._injector.order(order.text)
+            case OrderKind.DUMP:
+                faulthandler.dump_traceback()
+
+    def _fenced(self, generation: int) -> None:
+        self.training.expel(f"generation {generation} goes on without this worker")
+
+    def _point(self, moment: str, name: str) -> None:
+        self._injector.at(self.training.trainer.step, moment, name)
+
+    def _tell_fault(self, event: object) -> None:
+        self._reports.tell(event)
+        self._heart.flush(self._timeouts.suspect_s)
 
     def _trouble(self, error: Exception) -> Trouble:
-        assignment, _ = self._current()
         _, step, action, _ = self._position.read()
         return Trouble(
-            worker=assignment.worker,
+            worker=self._assignment.worker,
             node=socket.gethostname(),
             step=step,
             action=action,
             cause=f"{type(error).__name__}: {error}",
             traceback="".join(traceback.format_exception(error)),
-            secondary=isinstance(error, ChannelFailed),
+            secondary=isinstance(error, ChannelFailed | Expelled),
         )
-
-    def report(self, event: Event) -> None:
-        """Send an event to the controller."""
-        assert self._heart is not None
-        self._heart.report(event.to_json())
-
-    def enter(self, step: int, action: Point | str) -> None:
-        """Say where the engine is."""
-        generation = self._position.read()[0]
-        self._position.enter(generation, step, action)
-
-    def keep_for_checkpoint(self, step: int) -> None:
-        """Copy the layers that this worker writes; an older copy not yet asked for is dropped."""
-        assignment, trainer = self._current()
-        plan = Plan.parse(assignment.plan)
-        copies = {
-            layer.name: stage(layer.state())
-            for layer in trainer.holdings.layers.values()
-            if writer_of(plan, layer.index) == assignment.worker
-        }
-        with self._staging:
-            self._staged, self._staged_step = copies, step
-            self._staging.notify_all()
-
-
-class _Run:
-    """The loop over steps, and what is reported of each."""
-
-    def __init__(self, worker: Worker, assignment: Assignment, trainer: Trainer) -> None:
-        self._worker = worker
-        self._job = assignment.job
-        self._trainer = trainer
-        self._id = assignment.worker
-        self._speaks = assignment.worker == min(Plan.parse(assignment.plan).workers)
-        self._generation = Plan.parse(assignment.plan).generation
-        self._program = Program.parse(assignment.program)
-        self._validation = Program.parse(assignment.validation) if assignment.validation else None
-        self._skipped = 0
-        self._done = 0
-
-    def all_steps(self) -> Outcome:
-        """Until the last step, or a drain."""
-        trainer, every = self._trainer, self._job.validation.every
-        drained = False
-        if trainer.step == 0 and every:
-            self._validate()
-        while trainer.step < self._job.steps and not drained:
-            drained = self._step()
-            last = trainer.step == self._job.steps
-            if every and (trainer.step % every == 0 or last):
-                self._validate()
-        return Outcome(trainer.step, drained, self._skipped)
-
-    def _step(self) -> bool:
-        trainer, rows = self._trainer, list[Row]()
-        began, wall = time.perf_counter(), time.time()
-        tally = drive(trainer.train_step(self._program), self._enter, time.perf_counter, rows)
-        seconds = time.perf_counter() - began
-        self._skipped += not tally.finite
-        self._done += 1
-        if self._done == _WARM_UP:
-            trainer.forget_times()
-        # Copied before anybody hears of the step: whoever hears of it may ask for the copy.
-        saves, last = self._job.checkpoint.every, trainer.step == self._job.steps
-        if last or tally.drain or (saves and trainer.step % saves == 0):
-            self._worker.keep_for_checkpoint(trainer.step)
-        if self._speaks:
-            self._worker.report(self._step_done(tally, seconds))
-        if (trainer.step - 1) % self._job.report.timeline_every == 0:
-            self._worker.report(self._timeline(wall, rows))
-        if self._done == _WARM_UP + _TIMED:
-            self._worker.report(self._layers_timed())
-        hashes = self._job.report.hash_every
-        if hashes and trainer.step % hashes == 0:
-            self._worker.report(self._layers_hashed())
-        return tally.drain
-
-    def _timeline(self, began_s: float, rows: list[Row]) -> Timeline:
-        return Timeline(
-            time_s=time.time(),
-            step=self._trainer.step,
-            worker=self._id,
-            began_s=began_s,
-            rows=[(what, round(start, 6), round(end, 6)) for what, start, end in rows],
-            peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        )
-
-    def _layers_timed(self) -> LayersTimed:
-        return LayersTimed(
-            time_s=time.time(),
-            step=self._trainer.step,
-            worker=self._id,
-            times=self._trainer.times(),
-        )
-
-    def _layers_hashed(self) -> LayersHashed:
-        return LayersHashed(
-            time_s=time.time(),
-            step=self._trainer.step,
-            worker=self._id,
-            hashes=dict(self._trainer.hashes()),
-        )
-
-    def _step_done(self, tally: Tally, seconds: float) -> StepDone:
-        return StepDone(
-            time_s=time.time(),
-            step=self._trainer.step,
-            generation=self._generation,
-            loss=tally.loss,
-            auxiliary=tally.auxiliary,
-            norm=tally.norm,
-            lr=self._trainer.settings.optimizer.rate(self._trainer.step - 1),
-            count=tally.count,
-            samples=tally.samples,
-            seconds=seconds,
-            skipped=not tally.finite,
-        )
-
-    def _validate(self) -> None:
-        if self._validation is None:
-            return
-        began = time.perf_counter()
-        tally = drive(self._trainer.validate(self._validation), self._enter, time.perf_counter, [])
-        if self._speaks:
-            self._worker.report(
-                Validated(
-                    time_s=time.time(),
-                    step=self._trainer.step,
-                    loss=tally.loss,
-                    count=tally.count,
-                    seconds=time.perf_counter() - began,
-                )
-            )
-
-    def _enter(self, action: Point) -> None:
-        self._worker.enter(self._trainer.step, action)

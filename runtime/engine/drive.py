@@ -19,12 +19,15 @@ class ChannelFailed(RuntimeError):
 
     Attributes:
         action: what this worker was doing, as text.
+        reason: what the channel said.
+        corrupt: the message came, and its checksum was wrong.
     """
 
-    def __init__(self, action: str, reason: str) -> None:
-        super().__init__(action, reason)
+    def __init__(self, action: str, reason: str, corrupt: bool = False) -> None:
+        super().__init__(action, reason, corrupt)
         self.action = action
         self.reason = reason
+        self.corrupt = corrupt
 
     def __str__(self) -> str:
         return f"while in {self.action}: {self.reason}"

@@ -7,7 +7,7 @@ the same order. Small CPU tensors (headers, ballots) take the gloo channel besid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from ithaca.runtime.engine.channel import channel_errors
 from ithaca.runtime.engine.gloo import GlooChannel, Receiving
 from ithaca.runtime.engine.steps import Pending
+from ithaca.runtime.engine.wake import Graveyard
 
 
 class NcclChannel:
@@ -33,10 +34,22 @@ class NcclChannel:
         timeout_s: float,
         hostname: str,
         device: torch.device,
+        *,
+        connect_s: float | None = None,
+        outgoing: Callable[[Tensor], Tensor] = lambda content: content,
     ) -> None:
         self.worker = worker
         self.workers = tuple(workers)
-        self._gloo = GlooChannel(store, generation, worker, workers, timeout_s, hostname)
+        self._gloo = GlooChannel(
+            store,
+            generation,
+            worker,
+            workers,
+            timeout_s,
+            hostname,
+            connect_s=connect_s,
+            outgoing=outgoing,
+        )
         self._store = PrefixStore(f"nccl-{generation}", store)
         self._timeout = timedelta(seconds=timeout_s)
         self._device = device
@@ -84,8 +97,14 @@ class NcclChannel:
         with channel_errors():
             return Receiving(self._group(workers).allreduce([content]), content)
 
-    def close(self) -> None:
-        """Drop the connections."""
-        self._gloo.close()
-        self._groups.clear()
+    def wake(self) -> None:
+        """Fail every wait on this channel, running and to come; from any thread."""
+        self._gloo.wake()
+        for group in list(self._groups.values()):
+            group.abort()
+
+    def abandon(self, graveyard: Graveyard) -> None:
+        """Leave the connections to ``graveyard``, with whatever may still be on its way."""
+        self._gloo.abandon(graveyard)
+        graveyard.bury(dict(self._groups), list(self._sends))
         self._sends.clear()

@@ -26,7 +26,7 @@ class Vote:
     peer: int
 
     def __str__(self) -> str:
-        return f"VOTE > w{self.peer}"
+        return f"vote w{self.peer}"
 
 
 Point = Action | Move | Vote

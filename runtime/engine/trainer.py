@@ -106,6 +106,29 @@ class Trainer(Stepper):
         for key in [key for key in self.holdings.meter if key[1] in gone]:
             del self.holdings.meter[key]
 
+    def restore(self, step: int, states: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Go back to the layers in ``states`` as they were after ``step`` steps."""
+        self.under_way, self.corrupt, self.tally, self.step = None, "", None, step
+        self.drop(self.held().difference(states))
+        for layer, state in states.items():
+            if layer not in self.holdings.layers:
+                self.holdings.layers[layer] = self._build(layer)
+            self.holdings.layers[layer].load(state)
+
+    def parameters(self) -> list[Tensor]:
+        """The weights of all layers that are here."""
+        return [weight for held in self.holdings.layers.values() for weight in held.masters]
+
+    def gradients_so_far(self) -> list[Tensor]:
+        """All partial sums of the step under way."""
+        machine = self.under_way
+        if machine is None:
+            return []
+        sums = [
+            nodes for partials in machine.partials.values() for nodes in partials.nodes().values()
+        ]
+        return [gradient for gradients in sums for gradient in gradients]
+
     def machine(
         self, program: Program, wires: Wires, layers: Iterable[int], training: bool
     ) -> LayerMachine:
