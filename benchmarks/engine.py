@@ -72,7 +72,7 @@ class Ours:
     """Our engine on one worker of a plan."""
 
     def __init__(self, workload: LM, plan: Plan, exact: bool, channel: GlooChannel) -> None:
-        self._trainer = Trainer(workload, settings(exact), plan.layers_of(channel.worker))
+        self._trainer = Trainer(workload, settings(exact), plan.held(channel.worker))
         self._trainer.connect(channel)
         self._program = programs(plan)[channel.worker]
 

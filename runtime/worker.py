@@ -1,8 +1,8 @@
 """A worker: the process that holds layers and runs their Programs.
 
-The class knows nothing of Ray; :mod:`ithaca.runtime.agency` makes an actor of it. One thread trains,
-another beats, a third takes orders, others answer the controller's calls. Workers stay warm: a new
-assignment replaces the layers and connections of the one before, not the process.
+The class knows nothing of Ray; :mod:`ithaca.runtime.agency` makes an actor of it. One thread
+trains, another beats, a third takes orders, others answer the controller's calls. Workers stay
+warm: a new assignment replaces the layers and connections of the one before, not the process.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from ithaca.runtime.engine.hashing import combine, hash_tensor
 from ithaca.runtime.engine.nccl import NcclChannel
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
 from ithaca.runtime.engine.wake import Graveyard
+from ithaca.runtime.events import FaultInjected
 from ithaca.runtime.faults.injector import Injector, Reach
 from ithaca.runtime.orders import Assignment, Deployment, Facts, NotSaved, Outcome, Saved, Trouble
 from ithaca.runtime.reports import Reports
@@ -360,7 +361,7 @@ class _Part:
     def _point(self, moment: str, name: str) -> None:
         self._injector.at(self.training.trainer.step, moment, name)
 
-    def _tell_fault(self, event: object) -> None:
+    def _tell_fault(self, event: FaultInjected) -> None:
         self._reports.tell(event)
         self._heart.flush(self._timeouts.suspect_s)
 

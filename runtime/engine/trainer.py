@@ -124,10 +124,12 @@ class Trainer(Stepper):
         machine = self.under_way
         if machine is None:
             return []
-        sums = [
-            nodes for partials in machine.partials.values() for nodes in partials.nodes().values()
+        return [
+            gradient
+            for partials in machine.partials.values()
+            for gradients in partials.nodes().values()
+            for gradient in gradients
         ]
-        return [gradient for gradients in sums for gradient in gradients]
 
     def machine(
         self, program: Program, wires: Wires, layers: Iterable[int], training: bool
