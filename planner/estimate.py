@@ -25,11 +25,11 @@ MOST_PATTERNS = 4
 
 
 class Group(NamedTuple):
-    """``count`` pipelines with stages between ``cuts``, and ``share`` micro-batches each."""
+    """``pipelines`` with stages between ``cuts``, and ``share`` micro-batches each."""
 
     cuts: Cuts
     share: int
-    count: int
+    pipelines: int
 
     @property
     def length(self) -> int:
@@ -123,7 +123,7 @@ class Estimator:
 
     def layout(self, figures: Figures) -> Layout:
         """The same as a layout, pipeline by pipeline."""
-        pipelines = [group for group in figures.draft for _ in range(group.count)]
+        pipelines = [group for group in figures.draft for _ in range(group.pipelines)]
         splits = tuple(split_of(group.cuts) for group in pipelines)
         shares = tuple(group.share for group in pipelines)
         return Layout(splits, shares, self._schedule, figures.step_s, 0.0, figures.peak_bytes)
@@ -166,12 +166,12 @@ class Estimator:
                 self._ends[cuts, sums] = ends
 
     def _estimate(self, draft: Draft) -> Figures:
-        dealt = self.dealt(tuple((group.share, group.count) for group in draft))
+        dealt = self.dealt(tuple((group.share, group.pipelines) for group in draft))
         kinds, known = [], []
         for group, sums in zip(draft, dealt.sums, strict=True):
             finish = finish_of(self._pace.flags(group.cuts), group.share, self._schedule)
             known.append((group.cuts, finish))
-            rest = group.count
+            rest = group.pipelines
             for pattern, count in sums[:MOST_PATTERNS]:
                 rest -= count
                 self.time([group.cuts], pattern)
@@ -187,7 +187,7 @@ class Estimator:
                 one = self._footprint.peak(group.cuts, order, pattern, gathering, pieces)
                 peak = max(peak, one)
         step_s = self._tail.step_s(kinds, pieces, dealt.brought)
-        workers = sum(group.length * group.count for group in draft)
+        workers = sum(group.length * group.pipelines for group in draft)
         return Figures(step_s, -workers, peak, draft)
 
     def _surely(self, cuts: Cuts, place: int, dealt: Dealt) -> int:

@@ -168,7 +168,7 @@ class _Front:
                 break
             leanest = min(found, key=_size)
         self._limit = shortage
-        lengths = [group.length for group in leanest.draft for _ in range(group.count)]
+        lengths = [group.length for group in leanest.draft for _ in range(group.pipelines)]
         told = " + ".join(map(str, lengths[:12])) + " + ..." * (len(lengths) > 12)
         return NoLayoutError(
             f"no layout of {self._num_layers} layers on {self._workers} workers fits into "
@@ -182,7 +182,7 @@ class _Front:
         for rows in lengths_for(self._workers, self._longest, self._total):
             shape = timed(rows, self._total, self._rough.pipeline_s)
             for option in [shape, *lean(rows, self._total)] if shape else []:
-                dealt = self._estimator.dealt(tuple((row.share, row.count) for row in option))
+                dealt = self._estimator.dealt(tuple((row.share, row.pipelines) for row in option))
                 leanest = [
                     self._estimator.leanest(row.length, place, dealt)
                     for place, row in enumerate(option)
@@ -218,7 +218,7 @@ class _Front:
 
     def _options(self, shape: Shape) -> list[list[Cuts]]:
         """For each part of ``shape`` the cuts that should fit."""
-        dealt = self._estimator.dealt(tuple((row.share, row.count) for row in shape))
+        dealt = self._estimator.dealt(tuple((row.share, row.pipelines) for row in shape))
         return [
             [row.kept]
             if row.kept
@@ -277,8 +277,8 @@ class _Front:
 
     def _neighbours(self, draft: Draft, fixed: frozenset[Cuts]) -> list[Draft]:
         estimator = self._estimator
-        found = []
-        dealt = estimator.dealt(tuple((group.share, group.count) for group in draft))
+        found: list[Draft] = []
+        dealt = estimator.dealt(tuple((group.share, group.pipelines) for group in draft))
         for place, group in enumerate(draft):
             if group.cuts not in fixed:
                 moved = moved_borders(group.cuts)
@@ -325,8 +325,8 @@ class _Rough:
     def step_s(self, shape: Shape) -> float:
         """Seconds of a step: the slowest pipeline, one reduction, the vote."""
         link = self._profile.link
-        workers = sum(row.length * row.count for row in shape)
-        pipelines = sum(row.count for row in shape)
+        workers = sum(row.length * row.pipelines for row in shape)
+        pipelines = sum(row.pipelines for row in shape)
         longest = max(row.length for row in shape)
         chunk = self._bytes / longest / pipelines
         reduce_s = 2 * (pipelines - 1) * (link.latency_s + chunk / link.bytes_per_s)
@@ -336,15 +336,15 @@ class _Rough:
 
 def _draft(shape: Shape, every: Sequence[Cuts]) -> Draft:
     return drafted(
-        Group(cuts, row.share, row.count) for row, cuts in zip(shape, every, strict=True)
+        Group(cuts, row.share, row.pipelines) for row, cuts in zip(shape, every, strict=True)
     )
 
 
 def _replaced(group: Group, cuts: Cuts) -> Iterator[list[Group]]:
     """``group`` cut otherwise in all of its pipelines, or in one of them."""
     yield [group._replace(cuts=cuts)]
-    if group.count > 1:
-        yield [group._replace(count=group.count - 1), Group(cuts, group.share, 1)]
+    if group.pipelines > 1:
+        yield [group._replace(pipelines=group.pipelines - 1), Group(cuts, group.share, 1)]
 
 
 def _size(figures: Figures) -> int:

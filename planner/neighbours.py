@@ -26,16 +26,16 @@ def moved_shares(draft: Draft) -> Iterator[Draft]:
     """
     for giver, group in enumerate(draft):
         for taker, other in enumerate(draft):
-            if (giver == taker and group.count < 2) or group.share < 2:
+            if (giver == taker and group.pipelines < 2) or group.share < 2:
                 continue
-            most = group.count // 2 if giver == taker else min(group.count, other.count)
+            most = group.pipelines // 2 if giver == taker else min(group.pipelines, other.pipelines)
             for count in sorted({1, most}):
                 rest = [g for place, g in enumerate(draft) if place not in (giver, taker)]
                 if giver == taker:
-                    rest.append(group._replace(count=group.count - 2 * count))
+                    rest.append(group._replace(pipelines=group.pipelines - 2 * count))
                 else:
-                    rest.append(group._replace(count=group.count - count))
-                    rest.append(other._replace(count=other.count - count))
+                    rest.append(group._replace(pipelines=group.pipelines - count))
+                    rest.append(other._replace(pipelines=other.pipelines - count))
                 rest.append(Group(group.cuts, group.share - 1, count))
                 rest.append(Group(other.cuts, other.share + 1, count))
                 yield drafted(rest)
@@ -48,7 +48,7 @@ def moved_workers(
 
     The changed pipelines have no cuts; those in ``fixed`` are not changed.
     """
-    idle = workers - sum(group.length * group.count for group in draft)
+    idle = workers - sum(group.length * group.pipelines for group in draft)
     free = [place for place, group in enumerate(draft) if group.cuts not in fixed]
     for taker in free:
         grown = draft[taker].length + 1
@@ -59,13 +59,13 @@ def moved_workers(
         for giver in free:
             less = draft[giver].length - 1
             taken = {taker: 1, giver: 2 if giver == taker else 1}
-            if less and all(draft[place].count >= count for place, count in taken.items()):
+            if less and all(draft[place].pipelines >= count for place, count in taken.items()):
                 yield _rows(draft, taken, [grown, less])
 
 
 def _rows(draft: Draft, taken: dict[int, int], lengths: list[int]) -> list[Row]:
     counts: dict[Cuts, int] = {}
     for place, group in enumerate(draft):
-        counts[group.cuts] = counts.get(group.cuts, 0) + group.count - taken.get(place, 0)
+        counts[group.cuts] = counts.get(group.cuts, 0) + group.pipelines - taken.get(place, 0)
     kept = [Row(len(cuts) - 1, count, cuts) for cuts, count in counts.items() if count]
     return kept + [Row(length, 1) for length in lengths]

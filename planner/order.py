@@ -24,7 +24,7 @@ from ithaca.planner.timetable import SLOTS
 Indices = NDArray[np.int64]
 
 OPS = (Op.F, Op.B, Op.I, Op.W)
-F, B, I, W = range(4)
+F, B, W = 0, 1, 3
 _SLOTS = np.array([SLOTS[op] for op in OPS])
 
 

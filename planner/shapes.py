@@ -37,16 +37,16 @@ class Row:
     kept: Cuts | None = None
 
 
-class Dealt(NamedTuple):
-    """``count`` pipelines of ``length`` stages with ``share`` micro-batches each; see ``Row``."""
+class Part(NamedTuple):
+    """``pipelines`` of ``length`` stages with ``share`` micro-batches each; see ``Row``."""
 
     length: int
     share: int
-    count: int
+    pipelines: int
     kept: Cuts | None
 
 
-Shape = tuple[Dealt, ...]
+Shape = tuple[Part, ...]
 
 
 def lengths_for(
@@ -139,7 +139,7 @@ def lean(rows: Sequence[Row], num_micro_batches: int) -> Iterator[Shape]:
 
 def _shape(rows: Sequence[Row], dealt: Sequence[dict[int, int]]) -> Shape:
     return tuple(
-        Dealt(row.length, share, number, row.kept)
+        Part(row.length, share, number, row.kept)
         for row, group in zip(rows, dealt, strict=True)
         for share, number in sorted(group.items(), reverse=True)
     )
