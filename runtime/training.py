@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ithaca.recovery.standing import Standing
 from ithaca.recovery.tally import Tally
@@ -23,8 +23,11 @@ from ithaca.runtime.engine.channel import Channel
 from ithaca.runtime.engine.drive import ChannelFailed, Interrupted, Row, drive
 from ithaca.runtime.engine.steps import Point, Steps
 from ithaca.runtime.engine.trainer import Trainer
+from ithaca.runtime.engine.wake import Graveyard
 from ithaca.runtime.events import Missed
 from ithaca.runtime.orders import Deployment, Outcome, validation_due
+
+T = TypeVar("T")
 
 
 class Connection(Channel, Protocol):
@@ -32,6 +35,9 @@ class Connection(Channel, Protocol):
 
     def wake(self) -> None:
         """Fail every wait on it, running and to come; from any thread."""
+
+    def abandon(self, graveyard: Graveyard) -> None:
+        """Leave it, with whatever may still be on its way."""
 
 
 class Expelled(RuntimeError):
@@ -85,6 +91,8 @@ class Training:
     _standing_still: bool = True
     _deployment: Deployment | None = None
     _channel: Connection | None = None
+    _met: int = -1
+    _left: int = -1
     _expelled: str = ""
     _skipped: int = 0
 
@@ -92,13 +100,29 @@ class Training:
 
     def deploy(self, deployment: Deployment) -> bool:
         """Give the next generation; False if a later one has been announced already."""
+        generation = deployment.orders.plan.generation
         with self._changed:
-            if deployment.orders.plan.generation < self._fence:
+            if generation < self._fence:
                 return False
-            self._deployment = deployment
-            self._fence = deployment.orders.plan.generation
+            self._deployment, self._fence = deployment, generation
             self._changed.notify_all()
             return True
+
+    def wait_met(self, generation: int, bound_s: float) -> None:
+        """Return when this worker has met the others of ``generation``.
+
+        Raises:
+            ChannelFailed: they did not meet, or the generation is over already.
+            TimeoutError: not within ``bound_s`` seconds.
+        """
+        with self._changed:
+            over = self._changed.wait_for(
+                lambda: self._met >= generation or self._left >= generation, bound_s
+            )
+            if self._met < generation:
+                if over:
+                    raise ChannelFailed("meet", f"generation {generation} did not come together")
+                raise TimeoutError(f"generation {generation} did not meet within {bound_s:g} s")
 
     def fence(self, generation: int) -> None:
         """Stand still as soon as possible: every generation before this one is over."""
@@ -149,7 +173,7 @@ class Training:
                 self._note(deployment, error)
                 outcome = None
             finally:
-                self._leave()
+                self._leave(deployment.orders.plan.generation)
             if outcome is not None:
                 return outcome
 
@@ -169,9 +193,11 @@ class Training:
             self._standing_still = False
             return deployment
 
-    def _leave(self) -> None:
+    def _leave(self, generation: int) -> None:
         with self._changed:
             channel, self._channel = self._channel, None
+            self._left = generation
+            self._changed.notify_all()
         if channel is not None:
             self.leave(channel)
 
@@ -202,6 +228,8 @@ class Training:
         channel = self.connect(deployment)
         with self._changed:
             self._channel = channel
+            self._met = orders.plan.generation
+            self._changed.notify_all()
         if self._stopped(deployment):
             raise Interrupted("another generation was announced while this one met")
         trainer.join(orders, self.worker, channel)
@@ -239,7 +267,7 @@ class Training:
         tally = self._drive(deployment, self.trainer.validate(deployment.validation), [])
         self.reporter.validated(tally, time.perf_counter() - began)
 
-    def _drive(self, deployment: Deployment, steps: Steps[Tally], rows: list[Row]) -> Tally:
+    def _drive(self, deployment: Deployment, steps: Steps[T], rows: list[Row]) -> T:
         trainer, reporter = self.trainer, self.reporter
         return drive(
             steps,

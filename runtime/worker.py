@@ -120,8 +120,15 @@ class Worker:
         self._part = _Part(assignment, self._device, self._address or "127.0.0.1")
 
     def adopt(self, deployment: Deployment) -> bool:
-        """Enter a generation; False if a later one has been announced here already."""
-        return self._current().training.deploy(deployment)
+        """Enter a generation, and return when its workers have met.
+
+        False if a later one has been announced here already.
+
+        Raises:
+            ChannelFailed: somebody did not come.
+            TimeoutError: this worker's engine does not come to a named point.
+        """
+        return self._current().adopt(deployment)
 
     def train(self) -> Outcome | Trouble:
         """Train until the job ends or a drain was agreed on, or say what went wrong.
@@ -258,6 +265,17 @@ class _Part:
             return self._trouble(error)
         finally:
             self._heart.flush(self._timeouts.grace_s)
+
+    def adopt(self, deployment: Deployment) -> bool:
+        """Enter a generation; returns when its workers have met."""
+        self._point("before", "adopt")
+        if not self.training.deploy(deployment):
+            return False
+        if self.started:
+            generation = deployment.orders.plan.generation
+            self.training.wait_met(generation, self._timeouts.join_s)
+        self._point("after", "adopt")
+        return True
 
     def stand(self, generation: int) -> Standing:
         """Stop the engine; what it holds."""
