@@ -262,7 +262,7 @@ class Timetable:
     def _ready(self, op: Op, part: Part) -> None:
         lane = self._lanes[part.worker]
         heap = {Op.F: lane.forwards, Op.B: lane.backwards, Op.W: lane.weights}[op]
-        heapq.heappush(heap, (part.turn, part.micro_batch, -part.depth, part))
+        heapq.heappush(heap, (part.turn, part.micro_batch, -part.layers.first, part))
         self._touched[part.worker] = None
 
 
