@@ -13,7 +13,7 @@ from ithaca.planner.tree import children
 ALL_PARTITIONS_UP_TO = 12
 """Up to so many workers every set of pipeline lengths is tried; above only nearly equal ones."""
 
-MOST_ORDERS = 1 << 10
+MOST_ORDERS = 300
 """Up to so many states of the dynamic programming, blocks are put into the best order."""
 
 
@@ -79,6 +79,9 @@ def shared(
         seconds: of a pipeline of the group.
     """
     groups = range(len(counts_))
+    if len(counts_) == 1:
+        each_, more = divmod(num_micro_batches, counts_[0])
+        return (+Counter({each_ + 1: more, each_: counts_[0] - more}),)
     base = [seconds(group, 1) for group in groups]
     slope = [max(1e-12, seconds(group, 2) - base[group]) for group in groups]
 
@@ -89,8 +92,15 @@ def shared(
     def dealt(end_s: float) -> int:
         return sum(count * each for count, each in zip(counts_, most(end_s), strict=True))
 
-    low, high = min(base) - max(slope), max(base) + max(slope) * num_micro_batches
-    for _ in range(60):
+    # In fractions of micro-batches the end is known; whole ones end less than one of them later.
+    spare = num_micro_batches - sum(counts_[g] * (1 - base[g] / slope[g]) for g in groups)
+    low = spare / sum(counts_[g] / slope[g] for g in groups)
+    if dealt(low) > num_micro_batches:  # some get their one although that ends later
+        low = min(base) - max(slope)
+    high = max(low, max(base)) + max(slope) * 2
+    while dealt(high) < num_micro_batches:
+        high += max(slope) * num_micro_batches
+    for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if dealt(middle) >= num_micro_batches else (middle, high)
     each = most(high)

@@ -155,18 +155,24 @@ class Estimator:
         """See :meth:`Balancer.slowest`."""
         return self._balancer.slowest(most_stages)
 
-    def time(self, every: Sequence[Cuts], sums: Sums) -> None:
-        """Time pipelines cut like these, equally long, in one go: they will be asked for."""
-        new: dict[tuple[bool, ...], list[Cuts]] = {}
-        for cuts in every:
+    def time(self, every: Iterable[tuple[Cuts, Sums]]) -> None:
+        """Time pipelines cut like these in one go: they will be asked for."""
+        new: dict[tuple[tuple[bool, ...], int], dict[tuple[Cuts, Sums], None]] = {}
+        for cuts, sums in every:
             if (cuts, sums) not in self._ends:
-                new.setdefault(self._pace.flags(cuts), []).append(cuts)
+                key = self._pace.flags(cuts), len(sums.after)
+                new.setdefault(key, {})[cuts, sums] = None
         for alike in new.values():
-            for cuts, ends in zip(alike, self._pace.ends(alike, sums.additions), strict=True):
-                self._ends[cuts, sums] = ends
+            ends = self._pace.ends([c for c, _ in alike], [s.additions for _, s in alike])
+            self._ends.update(zip(alike, ends, strict=True))
 
     def _estimate(self, draft: Draft) -> Figures:
         dealt = self.dealt(tuple((group.share, group.pipelines) for group in draft))
+        self.time(
+            (group.cuts, pattern)
+            for group, sums in zip(draft, dealt.sums, strict=True)
+            for pattern, _ in sums[:MOST_PATTERNS]
+        )
         kinds, known = [], []
         for group, sums in zip(draft, dealt.sums, strict=True):
             finish = finish_of(self._pace.flags(group.cuts), group.share, self._schedule)
@@ -174,7 +180,6 @@ class Estimator:
             rest = group.pipelines
             for pattern, count in sums[:MOST_PATTERNS]:
                 rest -= count
-                self.time([group.cuts], pattern)
                 kinds.append(Kind(group.cuts, self._ends[group.cuts, pattern], count))
             if rest:
                 kinds.append(Kind(group.cuts, kinds[-1].ends, rest))

@@ -35,8 +35,8 @@ from ithaca.planner.shapes import Row, Shape, around, lean, lengths_for, timed
 FINALISTS = 8
 """Layouts that are returned if nobody asks for the way there."""
 
-TIMED = 48
-"""Shapes that are timed, at most, for each origin."""
+TIMED = 24
+"""Layouts of different shapes that are timed before the rest is given up, at most."""
 
 CLIMBS = 3
 """Layouts from which improvement starts."""
@@ -50,7 +50,7 @@ CLIMBED_LARGE = 100
 ASKED = 32
 """Layouts for which the transition is asked for, at most."""
 
-SLACK = 1.1
+SLACK = 1.05
 """A shape is timed if its rough estimate is not worse than the best known step by this factor."""
 
 Transition = Callable[[Layout], float]
@@ -282,8 +282,8 @@ class _Front:
         for place, group in enumerate(draft):
             if group.cuts not in fixed:
                 moved = moved_borders(group.cuts)
-                for sums, _ in dealt.sums[place][:MOST_PATTERNS]:
-                    estimator.time(moved, sums)
+                patterns = dealt.sums[place][:MOST_PATTERNS]
+                estimator.time((cuts, sums) for cuts in moved for sums, _ in patterns)
                 for cuts in moved:
                     found += [
                         drafted([*draft[:place], *changed, *draft[place + 1 :]])

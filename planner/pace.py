@@ -50,32 +50,33 @@ class Pace:
         """The order in which a pipeline of these stages computes."""
         return order_of(self.flags(cuts), micro_batches, self._schedule)
 
-    def ends(self, every: Sequence[Cuts], additions: Sequence[int]) -> Floats:
+    def ends(self, every: Sequence[Cuts], additions: Sequence[Sequence[int]]) -> Floats:
         """Seconds until each stage has done its computes and messages: [pipelines, stages].
 
         Args:
             every: pipelines with equally many stages and the same flags.
-            additions: of gradients, behind each micro-batch of the pipeline.
+            additions: of each pipeline, of gradients behind each of its micro-batches.
         """
-        count, stages = len(additions), len(every[0]) - 1
+        adds = np.array(additions, dtype=float)
+        count, stages = adds.shape[1], len(every[0]) - 1
         fewest = 3 * stages + 4
         if stages * count <= ALL_TIMED or count <= fewest + stages:
-            return self._timed(every, additions)
+            return self._timed(every, adds)
         # In the middle every S micro-batches take as long as the S before them did.
-        short, long = additions[:fewest], additions[: fewest + stages]
-        begin, end = self._timed(every, short), self._timed(every, long)
-        result: Floats = end + (end - begin) / stages * (count - len(long))
+        long = fewest + stages
+        begin, end = self._timed(every, adds[:, :fewest]), self._timed(every, adds[:, :long])
+        result: Floats = end + (end - begin) / stages * (count - long)
         return result
 
-    def _timed(self, every: Sequence[Cuts], additions: Sequence[int]) -> Floats:
-        order = self.order(every[0], len(additions))
+    def _timed(self, every: Sequence[Cuts], additions: Floats) -> Floats:
+        order = self.order(every[0], additions.shape[1])
         borders = np.array(every)
         action_s = self._profile.action_s
         seconds = np.diff(self._seconds[:, borders], axis=2) + action_s  # [op, pipeline, stage]
         adding = np.diff(self._bytes[borders], axis=1) / self._profile.add_bytes_per_s
         up, down = self._link_s[borders[:, 1:]], self._link_s[borders[:, :-1]]
         links = np.stack([up, down, down, down])
-        adds = np.array([*additions, 0], dtype=float)  # turn -1: none
+        adds = np.pad(additions, ((0, 0), (0, 1)))  # turn -1: none
         now = np.zeros(adding.shape)
         free = np.zeros(adding.shape)
         come = np.zeros((len(every), order.num_messages + 1))
@@ -83,7 +84,7 @@ class Pace:
             k, sends = level.stages, level.sends
             end = np.maximum(now[:, k] + action_s * level.transfers, come[:, level.sources])
             end += seconds[level.ops, :, k].T
-            end += adding[:, k] * adds[level.turns]
+            end += adding[:, k] * adds[:, level.turns]
             now[:, k] = end
             if len(sends):
                 k = k[sends]
