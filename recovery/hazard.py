@@ -82,8 +82,8 @@ class Hazard:
         records: machine to what it has shown.
     """
 
-    prior_failures: float = 0.5
-    prior_mean_s: float = 10 * DAY_S
+    prior_failures: float = 0.1
+    prior_mean_s: float = 3 * DAY_S
     own_weight: float = 1.0
     horizon_s: float = 30 * DAY_S
     records: Mapping[str, Record] = field(default_factory=lambda: MappingProxyType({}))
