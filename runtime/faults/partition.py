@@ -2,8 +2,8 @@
 
 A socket filter that keeps no byte drops what arrives before TCP sees it, acknowledgements
 included; a pacing rate of some bytes a second holds back what is sent. Nothing is closed, so both
-ends believe in the connection, as in a real partition. A packet or two still leave each
-connection; nothing comes back. See decision 0050.
+ends believe in the connection, as in a real partition. A packet or two still leave each connection
+(ten, if it is so young that it has not sent ten yet); nothing comes back. See decision 0050.
 """
 
 from __future__ import annotations

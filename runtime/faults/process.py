@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 _EVER_S = 86400.0
@@ -64,12 +65,15 @@ def raylet_of(pid: int) -> int | None:
 def control_store_of(raylet: int) -> int | None:
     """The process of Ray's control store (GCS) in the session of ``raylet``, if on this machine."""
     session = _session(raylet)
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and _name(int(entry.name)) == "gcs_server":
-            found = _session(int(entry.name))
-            if session is not None and found == session:
-                return int(entry.name)
+    for pid in processes():
+        if _name(pid) == "gcs_server" and session is not None and _session(pid) == session:
+            return pid
     return None
+
+
+def processes() -> Iterator[int]:
+    """All processes of this machine that can be seen."""
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
 
 
 def _helper(script: str) -> None:
