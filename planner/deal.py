@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from math import floor, prod
 
+import numpy as np
+
 from ithaca.planner.tree import children
 
 ALL_PARTITIONS_UP_TO = 12
@@ -195,6 +197,24 @@ def aligned(num_pipelines: int, num_micro_batches: int) -> tuple[range, ...]:
         for low, high in children((node[0], node[1])):
             heapq.heappush(found, (low - high, low, high))
     return tuple(range(low, high) for _, low, high in sorted(found))
+
+
+def all_nodes(
+    groups: Sequence[tuple[int, int]], num_micro_batches: int
+) -> tuple[int, int]:
+    """Most and all partial sums of (size, count) blocks that lie one behind the other.
+
+    As :func:`nodes`, for all blocks at once.
+    """
+    sizes = np.repeat([size for size, _ in groups], [count for _, count in groups])
+    high = np.cumsum(sizes)
+    low = high - sizes
+    high[-1] = 1 << (num_micro_batches - 1).bit_length()
+    found = np.zeros_like(low)
+    while (inside := low < high).any():
+        found += inside * ((low & 1) + (high & 1))
+        low, high = (low + 1) >> 1, high >> 1
+    return int(found.max()), int(found.sum())
 
 
 def nodes(low: int, high: int, num_micro_batches: int) -> int:

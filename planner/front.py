@@ -17,7 +17,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from ithaca.planner.costs import VOTE_BYTES
-from ithaca.planner.deal import ALL_PARTITIONS_UP_TO
+from ithaca.planner.deal import ALL_PARTITIONS_UP_TO, all_nodes
 from ithaca.planner.estimate import (
     MOST_PATTERNS,
     Draft,
@@ -50,7 +50,7 @@ CLIMBED_LARGE = 100
 ASKED = 32
 """Layouts for which the transition is asked for, at most."""
 
-SLACK = 1.05
+SLACK = 1.12
 """A shape is timed if its rough estimate is not worse than the best known step by this factor."""
 
 Transition = Callable[[Layout], float]
@@ -97,7 +97,7 @@ def front(
         )
     estimator = Estimator(profile, micro_batches, schedule, exact=exact, ties=tuple(ties))
     known = math.inf if limit is None else limit
-    search = _Front(profile, estimator, workers, micro_batches, schedule, known)
+    search = _Front(profile, estimator, workers, micro_batches, schedule, known, exact=exact)
     found = search.run([cuts_of(split) for split in standing])
     if not found:
         raise search.nothing_fits()
@@ -132,6 +132,8 @@ class _Front:
         micro_batches: int,
         schedule: Schedule,
         limit: float,
+        *,
+        exact: bool,
     ) -> None:
         self.quick: list[Figures] = []
         self._num_layers = len(profile.layers)
@@ -140,7 +142,8 @@ class _Front:
         self._total = micro_batches
         self._limit = limit
         self._longest = min(workers, self._num_layers)
-        self._rough = _Rough(profile, schedule, estimator.slowest(self._longest))
+        slowest = estimator.slowest(self._longest)
+        self._rough = _Rough(profile, schedule, slowest, exact=exact)
 
     def run(self, standing: Sequence[Cuts]) -> list[Figures]:
         """Layouts that fit, fastest first; none if no shape has a split that fits."""
@@ -299,8 +302,11 @@ class _Front:
 class _Rough:
     """Estimates of shapes that know no split: what a good one could reach."""
 
-    def __init__(self, profile: Profile, schedule: Schedule, slowest: Sequence[float]) -> None:
+    def __init__(
+        self, profile: Profile, schedule: Schedule, slowest: Sequence[float], *, exact: bool
+    ) -> None:
         layers = profile.layers
+        self._exact = exact
         self._profile = profile
         self._schedule = schedule
         self._slowest = slowest
@@ -323,15 +329,37 @@ class _Rough:
         return fill + (share - 1) * slowest
 
     def step_s(self, shape: Shape) -> float:
-        """Seconds of a step: the slowest pipeline, one reduction, the vote."""
+        """Seconds of a step: the slowest pipeline, its largest reduction, the vote."""
         link = self._profile.link
-        workers = sum(row.length * row.pipelines for row in shape)
-        pipelines = sum(row.pipelines for row in shape)
-        longest = max(row.length for row in shape)
-        chunk = self._bytes / longest / pipelines
-        reduce_s = 2 * (pipelines - 1) * (link.latency_s + chunk / link.bytes_per_s)
+        workers = sum(part.length * part.pipelines for part in shape)
+        longest_s = max(
+            self.pipeline_s(part.length, part.share) + self._burst_s(part.share) for part in shape
+        )
         vote_s = (workers - 1) * link.seconds(VOTE_BYTES)
-        return max(self.pipeline_s(row.length, row.share) for row in shape) + reduce_s + vote_s
+        return longest_s + self._reduce_s(shape) + vote_s
+
+    def _burst_s(self, share: int) -> float:
+        """Additions of the micro-batch that completes most of the tree, stage by stage."""
+        bursts = share.bit_length() - 1 if self._exact else 1
+        return bursts * self._bytes / self._profile.add_bytes_per_s
+
+    def _reduce_s(self, shape: Shape) -> float:
+        link, pipelines = self._profile.link, sum(part.pipelines for part in shape)
+        most, total = 1, pipelines
+        if self._exact:
+            groups = [(part.share, part.pipelines) for part in shape]
+            total_micro_batches = sum(size * count for size, count in groups)
+            most, total = min(
+                all_nodes(order, total_micro_batches) for order in (groups, groups[::-1])
+            )
+        length = min(part.length for part in shape)
+        chunk = self._bytes * self._slowest[length - 1] / self._slowest[0] / pipelines
+        messages = (pipelines - 1) * (most + 1)
+        if len({part.length for part in shape}) > 1:  # stages are reduced in several pieces
+            messages *= 2
+            chunk /= 2
+        adding_s = (total - 1) * chunk / self._profile.add_bytes_per_s
+        return messages * (link.latency_s + chunk / link.bytes_per_s) + adding_s
 
 
 def _draft(shape: Shape, every: Sequence[Cuts]) -> Draft:
