@@ -83,6 +83,9 @@ class Reports:
         self._trainer, self._plan = trainer, deployment.orders.plan
         if deployment.orders.rest is not None:
             self._injector.at(trainer.step, "before", "redo")
+        if trainer.step > 0 and self._saves(trainer.step):
+            # Whoever was to write it may be gone: the copies follow the new plan.
+            self._stage(trainer)
         if self._speaks and trainer.tally is not None and trainer.generation > 0:
             self.tell(self._step_done(trainer.tally, self._seconds))
 
@@ -94,8 +97,7 @@ class Reports:
         if self._done == _WARM_UP:
             trainer.forget_times()
         # Copied before anybody hears of the step: whoever hears of it may ask for the copy.
-        saves, last = job.checkpoint.every, trainer.step == job.steps
-        if last or tally.drain or (saves and trainer.step % saves == 0):
+        if tally.drain or self._saves(trainer.step):
             self._stage(trainer)
         if self._speaks:
             self.tell(self._step_done(tally, seconds))
@@ -135,6 +137,11 @@ class Reports:
                 return None
             staged, self._staged, self._staged_step = self._staged, {}, -1
             return staged
+
+    def _saves(self, step: int) -> bool:
+        """Whether a checkpoint stands behind ``step`` committed steps."""
+        every = self._job.checkpoint.every
+        return step == self._job.steps or (every > 0 and step % every == 0)
 
     def _stage(self, trainer: Trainer) -> None:
         """Copy the layers that this worker writes; an older copy not asked for is dropped."""

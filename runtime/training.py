@@ -95,6 +95,7 @@ class Training:
     _left: int = -1
     _expelled: str = ""
     _skipped: int = 0
+    _over: bool = False
 
     # -- other threads
 
@@ -147,6 +148,23 @@ class Training:
                 raise TimeoutError(f"worker {self.worker} did not stand still in {bound_s:g} s")
             return self.trainer.standing(self.worker)
 
+    def wait_still(self, bound_s: float) -> int:
+        """Return when the engine stands still by itself, behind a step or at the end; the step.
+
+        Raises:
+            TimeoutError: not within ``bound_s`` seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._standing_still, bound_s):
+                raise TimeoutError(f"worker {self.worker} did not stand still in {bound_s:g} s")
+            return self.trainer.step
+
+    @property
+    def over(self) -> bool:
+        """Whether the engine's thread has come to an end, whatever that was."""
+        with self._changed:
+            return self._over
+
     def expel(self, reason: str) -> None:
         """End: this worker is no longer part of the run."""
         with self._changed:
@@ -165,6 +183,16 @@ class Training:
             Expelled: the run goes on without this worker.
             TimeoutError: it stood still without orders for too long.
         """
+        with self._changed:
+            self._over = False
+        try:
+            return self._generations()
+        finally:
+            with self._changed:
+                self._standing_still = self._over = True
+                self._changed.notify_all()
+
+    def _generations(self) -> Outcome:
         while True:
             deployment = self._await_deployment()
             try:

@@ -153,14 +153,24 @@ class Worker:
     def stand(self, generation: int) -> Standing:
         """Stand still for ``generation``; what this worker holds.
 
+        A training that had come to its end in order may be taken up again by a call of
+        :meth:`train`: somebody else was lost before the end was saved.
+
         Raises:
             TimeoutError: the engine does not come to a named point.
         """
-        return self._current().stand(generation)
+        part = self._current()
+        standing = part.stand(generation)
+        with self._ended:
+            if part.training.over and part.started:
+                self._ended.wait_for(lambda: part.end is not None, part.flush_s)
+                if isinstance(part.end, Outcome):
+                    part.started, part.end = False, None
+        return standing
 
-    def pause(self) -> None:
-        """Let everybody stand still behind the step."""
-        self._current().training.trainer.pause()
+    def pause(self) -> int:
+        """Let everybody stand still behind the step; its number, once this worker does."""
+        return self._current().pause()
 
     def dump(self) -> str:
         """The stacks of all threads."""
@@ -284,6 +294,16 @@ class _Part:
         standing = self.training.stand(generation, self._timeouts.drain_s)
         self._point("after", "stand")
         return standing
+
+    def pause(self) -> int:
+        """Ask all for a pause, and wait for it."""
+        self.training.trainer.pause()
+        return self.training.wait_still(self._timeouts.backstop_s)
+
+    @property
+    def flush_s(self) -> float:
+        """How long the end of the training may be on its way to the controller."""
+        return 2 * self._timeouts.grace_s
 
     def save(self, step: int, folder: str) -> Saved | NotSaved:
         """Write what was copied of ``step``."""
