@@ -33,11 +33,16 @@ def seat(
     workers: Sequence[int],
     holdings: Holdings,
     profile: Profile,
+    before: Sequence[int] = (),
 ) -> tuple[int, ...]:
     """A worker for each of ``places`` (layers wanted there), with the fewest missing bytes in all.
 
-    Of equally cheap assignments the one that leaves most workers in the order of ``workers`` is
-    not looked for.
+    Args:
+        places: the layers that are wanted in each.
+        workers: to choose from.
+        holdings: what they have.
+        profile: the sizes of layers.
+        before: who would be in each place; they stay if that costs nothing.
 
     Raises:
         ValueError: there are more places than workers.
@@ -49,7 +54,8 @@ def seat(
     there = _table([holdings.get(worker, frozenset()) for worker in workers], len(size))
     # Bytes wanted, minus those that are there already.
     missing = (wanted @ size)[:, None] - (wanted * size) @ there.T
-    rows, columns = linear_sum_assignment(missing)
+    others = np.array(before)[:, None] != np.array(workers)[None, :] if len(before) else 0.0
+    rows, columns = linear_sum_assignment(missing + others / (len(places) + 1))
     chosen = dict(zip(rows.tolist(), columns.tolist(), strict=True))
     return tuple(workers[chosen[place]] for place in range(len(places)))
 
@@ -58,7 +64,7 @@ def seated(plan: Plan, workers: Sequence[int], holdings: Holdings, profile: Prof
     """``plan`` with its workers replaced by those of ``workers`` that lack the fewest bytes."""
     before = plan.workers
     places = [frozenset(plan.held(worker)) for worker in before]
-    names = dict(zip(before, seat(places, workers, holdings, profile), strict=True))
+    names = dict(zip(before, seat(places, workers, holdings, profile, before), strict=True))
 
     def named(stage: Stage) -> Stage:
         return Stage(stage.layers, names[stage.worker])

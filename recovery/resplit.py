@@ -27,7 +27,7 @@ class Resplitter:
         profile = situation.profile
         self._holdings = situation.there
         self._limit = situation.memory_limit_bytes
-        self._balancer = Balancer(profile, schedule, exact=situation.exact)
+        self.balancer = Balancer(profile, schedule, exact=situation.exact)
         self._count = len(profile.layers)
         self._size = np.array([state_bytes(layer) for layer in profile.layers], dtype=float)
         self._empty = ~np.triu(np.ones((self._count + 1, self._count + 1), dtype=bool), k=1)
@@ -62,9 +62,9 @@ class Resplitter:
 
     def _allowed(self, duty: Duty, stage: int) -> Matrix:
         """Seconds of a micro-batch where the span may be stage ``stage``, infinite elsewhere."""
-        seconds = np.where(self._empty, np.inf, self._balancer.seconds)
+        seconds = np.where(self._empty, np.inf, self.balancer.seconds)
         if self._limit is not None:
-            seconds = np.where(self._balancer.bytes_of(duty, stage) > self._limit, np.inf, seconds)
+            seconds = np.where(self.balancer.bytes_of(duty, stage) > self._limit, np.inf, seconds)
         return np.asarray(seconds)
 
     def _missing(self, worker: int) -> Matrix:
