@@ -199,9 +199,7 @@ def aligned(num_pipelines: int, num_micro_batches: int) -> tuple[range, ...]:
     return tuple(range(low, high) for _, low, high in sorted(found))
 
 
-def all_nodes(
-    groups: Sequence[tuple[int, int]], num_micro_batches: int
-) -> tuple[int, int]:
+def all_nodes(groups: Sequence[tuple[int, int]], num_micro_batches: int) -> tuple[int, int]:
     """Most and all partial sums of (size, count) blocks that lie one behind the other.
 
     As :func:`nodes`, for all blocks at once.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ithaca.planner.balance import Balancer, Duty, Matrix
 from ithaca.planner.deal import blocks
-from ithaca.planner.footprint import Footprint, Gathering, Sums, sums_of
+from ithaca.planner.footprint import Footprint, Gathering, Sums, sums_of, worst_of
 from ithaca.planner.layout import Cuts, Layout, cuts_of, split_of
 from ithaca.planner.order import finish_of, order_of
 from ithaca.planner.pace import Floats, Pace
@@ -71,10 +71,13 @@ class Dealt:
 
     Attributes:
         sums: per group, its pipelines' different partial sums and how many have them.
+        memory: per group, those that memory is counted for: if there are very many, one that is
+            at least as much as any.
         brought: to every REDUCE.
     """
 
     sums: tuple[tuple[tuple[Sums, int], ...], ...]
+    memory: tuple[tuple[Sums, ...], ...]
     brought: Brought
 
 
@@ -113,6 +116,8 @@ class Estimator:
         self.dealt = cache(self._deal)
         self.fastest = cache(self._fastest)
         self._bytes_of = cache(self._matrices)
+        self._pieces = cache(self._reductions)
+        self._peak_of = cache(self._find_peak)
 
     def figures(self, draft: Draft) -> Figures:
         """Step time and peak memory of ``draft``."""
@@ -131,24 +136,23 @@ class Estimator:
     def within(self, length: int, place: int, dealt: Dealt, limit: float) -> list[Cuts]:
         """Cuts of the pipelines of group ``place`` into ``length`` stages that should fit.
 
-        The fastest ones, if they are sure to fit. Else the fastest if the stages keep room for a
-        reduction of all their layers at once, which are sure to fit, and the fastest if they keep
-        none for what the others bring, for which the layout as a whole decides.
+        The fastest ones, if they are sure to fit. Else the fastest for which the stages keep room
+        for a reduction of all their layers at once; and if there are none, the fastest that keep
+        no room for what the others bring, for which the layout as a whole decides.
         """
         fastest = self.fastest(length)
         if limit == math.inf or self._surely(fastest, place, dealt) <= limit:
             return [fastest]
-        found = []
         for gathering in self._gatherings(dealt):
-            peaks = self._bytes_of(length, dealt.sums[place], gathering)
+            peaks = self._bytes_of(length, worst_of(dealt.memory[place]), gathering)
             split = self._balancer.within(peaks, limit)
-            if split is not None and cuts_of(split[1]) not in found:
-                found.append(cuts_of(split[1]))
-        return found
+            if split is not None:
+                return [cuts_of(split[1])]
+        return []
 
     def leanest(self, length: int, place: int, dealt: Dealt) -> Cuts:
         """The cuts of the pipelines of group ``place`` whose largest stage is smallest."""
-        peaks = self._bytes_of(length, dealt.sums[place], self._gatherings(dealt)[0])
+        peaks = self._bytes_of(length, worst_of(dealt.memory[place]), self._gatherings(dealt)[0])
         return cuts_of(self._balancer.least(peaks)[1])
 
     def slowest(self, most_stages: int) -> list[float]:
@@ -166,44 +170,58 @@ class Estimator:
             ends = self._pace.ends([c for c, _ in alike], [s.additions for _, s in alike])
             self._ends.update(zip(alike, ends, strict=True))
 
+    def peak(self, draft: Draft) -> int:
+        """The most bytes that any worker of ``draft`` needs.
+
+        Exact, but an upper bound where blocks lie on the tree in more than a few ways.
+        """
+        return self._peak_of(draft)
+
     def _estimate(self, draft: Draft) -> Figures:
-        dealt = self.dealt(tuple((group.share, group.pipelines) for group in draft))
+        dealt = self._dealt_to(draft)
         self.time(
             (group.cuts, pattern)
             for group, sums in zip(draft, dealt.sums, strict=True)
             for pattern, _ in sums[:MOST_PATTERNS]
         )
-        kinds, known = [], []
+        kinds = []
         for group, sums in zip(draft, dealt.sums, strict=True):
-            finish = finish_of(self._pace.flags(group.cuts), group.share, self._schedule)
-            known.append((group.cuts, finish))
             rest = group.pipelines
             for pattern, count in sums[:MOST_PATTERNS]:
                 rest -= count
                 kinds.append(Kind(group.cuts, self._ends[group.cuts, pattern], count))
             if rest:
                 kinds.append(Kind(group.cuts, kinds[-1].ends, rest))
-        pieces = reductions(known)
-        gathering = self._gatherings(dealt)[0]
-        peak = 0
-        for group, sums in zip(draft, dealt.sums, strict=True):
-            order = self._pace.order(group.cuts, group.share)
-            for pattern, _ in sums:
-                one = self._footprint.peak(group.cuts, order, pattern, gathering, pieces)
-                peak = max(peak, one)
-        step_s = self._tail.step_s(kinds, pieces, dealt.brought)
+        step_s = self._tail.step_s(kinds, self._pieces(draft), dealt.brought)
         workers = sum(group.length * group.pipelines for group in draft)
-        return Figures(step_s, -workers, peak, draft)
+        return Figures(step_s, -workers, self.peak(draft), draft)
+
+    def _find_peak(self, draft: Draft) -> int:
+        dealt, pieces = self._dealt_to(draft), self._pieces(draft)
+        gathering = self._gatherings(dealt)[0]
+        return max(
+            self._footprint.peak(
+                group.cuts, self._pace.order(group.cuts, group.share), sums, gathering, pieces
+            )
+            for group, memory in zip(draft, dealt.memory, strict=True)
+            for sums in memory
+        )
+
+    def _reductions(self, draft: Draft) -> list[tuple[int, int]]:
+        """The spans that are reduced, in order."""
+        return reductions(
+            [(g.cuts, finish_of(self._pace.flags(g.cuts), g.share, self._schedule)) for g in draft]
+        )
+
+    def _dealt_to(self, draft: Draft) -> Dealt:
+        return self.dealt(tuple((group.share, group.pipelines) for group in draft))
 
     def _surely(self, cuts: Cuts, place: int, dealt: Dealt) -> int:
         """Bytes that are enough for the largest stage, whatever the other pipelines look like."""
         gathering = self._gatherings(dealt)[0]
-        order = self._pace.order(cuts, len(dealt.sums[place][0][0].after))
-        whole = tuple(pairwise(cuts))
-        return max(
-            self._footprint.peak(cuts, order, sums, gathering, whole)
-            for sums, _ in dealt.sums[place]
-        )
+        sums = worst_of(dealt.memory[place])
+        order = self._pace.order(cuts, len(sums.after))
+        return self._footprint.peak(cuts, order, sums, gathering, tuple(pairwise(cuts)))
 
     def _deal(self, shares: tuple[tuple[int, int], ...]) -> Dealt:
         """Deal blocks to groups of (micro-batches, pipelines)."""
@@ -219,7 +237,11 @@ class Estimator:
             most = max(most, *(sums.left for sums in patterns))
             total += sum(sums.left * each for sums, each in patterns.items())
             found.append(tuple(patterns.items()))
-        return Dealt(tuple(found), Brought(len(every), most, total))
+        memory = []
+        for known in found:
+            alike = tuple(sums for sums, _ in known)
+            memory.append(alike if len(alike) <= MOST_PATTERNS else (worst_of(alike),))
+        return Dealt(tuple(found), tuple(memory), Brought(len(every), most, total))
 
     def _sums(self, low: int, share: int) -> Sums:
         """Partial sums of a block; those that lie alike on the tree are the same."""
@@ -236,15 +258,9 @@ class Estimator:
         total = dealt.brought.total if self._exact else workers
         return Gathering(workers, total), Gathering(1, 1)
 
-    def _matrices(
-        self, length: int, sums: tuple[tuple[Sums, int], ...], gathering: Gathering
-    ) -> list[Matrix]:
-        share = len(sums[0][0].after)
-        order = order_of((self._all_split,) * length, share, self._schedule)
-        return [
-            self._footprint.matrix(order, stage, [pattern for pattern, _ in sums], gathering)
-            for stage in range(length)
-        ]
+    def _matrices(self, length: int, sums: Sums, gathering: Gathering) -> list[Matrix]:
+        order = order_of((self._all_split,) * length, len(sums.after), self._schedule)
+        return [self._footprint.matrix(order, stage, sums, gathering) for stage in range(length)]
 
     def _fastest(self, length: int) -> Cuts:
         found = self._balancer.fastest(Duty(length, 1, (1,), 1, 1, 1), math.inf)

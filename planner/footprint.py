@@ -8,10 +8,11 @@ above. So the moments that can be a peak are found once for an order and serve e
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,29 +129,20 @@ class Footprint:
             most = max(most, now + gathering.arriving(size))
         return self._static[last] - self._static[first] + max(most, now)
 
-    def matrix(
-        self, order: Order, stage: int, patterns: Sequence[Sums], gathering: Gathering
-    ) -> Matrix:
+    def matrix(self, order: Order, stage: int, sums: Sums, gathering: Gathering) -> Matrix:
         """Peak bytes of ``stage`` for every span of layers [first, last].
 
-        It is the most for any of ``patterns``, and as if the stage was reduced in one piece.
+        It is as if the stage was reduced in one piece.
         """
         saved, gradient, below, above = self._between
-        left = max(sums.left for sums in patterns) if self._exact else 0
+        left = sums.left if self._exact else 0
         most = (left + 1) * gradient + 2 * order.micro_batches * (below + above)
         if gathering.workers > 1:
             most = most + gathering.total * np.ceil(gradient / gathering.workers)
-        every = {moment for sums in patterns for moment in moments(order, stage, sums)}
-        for held, copies, low, high in every:
+        for held, copies, low, high in moments(order, stage, sums):
             now = held * saved + copies * gradient + low * below + high * above
             most = np.maximum(most, now)
         total: Matrix = self._all_static + most
-        return total
-
-    def least(self) -> Matrix:
-        """What no stage of these layers can do without, for every span [first, last]."""
-        saved, gradient, below, above = self._between
-        total: Matrix = self._all_static + saved + gradient + below + above
         return total
 
 
@@ -171,11 +163,18 @@ def moments(order: Order, stage: int, sums: Sums) -> tuple[Moment, ...]:
         pair: place for place, pair in enumerate(zip(held.tolist(), copies.tolist(), strict=True))
     }
     kept: list[Moment] = []
-    for (saved, alive), place in sorted(alike.items(), key=lambda entry: -entry[1]):
-        if not any(saved <= k[0] and alive <= k[1] for k in kept):
+    most = [0] * (order.micro_batches + 1)  # by micro-batches saved: copies with as many or more
+    for (saved, alive), place in sorted(alike.items(), key=itemgetter(1), reverse=True):
+        if alive > most[saved]:
             low, high = order.below[own][place], order.above[own][place]
             kept.append((saved, alive, int(low), int(high)))
+            most[: saved + 1] = [max(alive, copies) for copies in most[: saved + 1]]
     return tuple(kept)
+
+
+def worst_of(patterns: Iterable[Sums]) -> Sums:
+    """At least as many partial sums as in any of ``patterns``, which are equally long."""
+    return Sums(tuple(map(max, zip(*(sums.after for sums in patterns), strict=True))))
 
 
 def _sums(values: Sequence[int]) -> list[int]:

@@ -53,6 +53,9 @@ ASKED = 32
 SLACK = 1.12
 """A shape is timed if its rough estimate is not worse than the best known step by this factor."""
 
+NEARLY = 1.25
+"""A layout that needs so much more than the limit is not looked at any further."""
+
 Transition = Callable[[Layout], float]
 
 
@@ -242,8 +245,10 @@ class _Front:
         for draft in self._drafts(shape):
             if draft not in self._seen:
                 self._seen.add(draft)
-                figures = self._estimator.figures(draft)
-                (found if figures.peak_bytes <= self._limit else self._missed).append(figures)
+                if self._estimator.peak(draft) <= NEARLY * self._limit:
+                    figures = self._estimator.figures(draft)
+                    fits = figures.peak_bytes <= self._limit
+                    (found if fits else self._missed).append(figures)
         return found
 
     def _starts(self, found: list[Figures]) -> list[Figures]:
