@@ -19,16 +19,16 @@ from tests.helpers.gloo_crew import BACKSTOP_S, SIZE, VICTIM
 pytestmark = [pytest.mark.xdist_group("wake"), pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
-Crew = dict[int, "subprocess.Popen[str]"]
+Crew = dict[int, "subprocess.Popen[bytes]"]
 
 
-def line(process: subprocess.Popen[str]) -> str:
+def line(process: subprocess.Popen[bytes]) -> str:
     """The next line of a process, within the bound."""
     assert process.stdout is not None
     with DefaultSelector() as selector:
         selector.register(process.stdout, EVENT_READ)
         assert selector.select(BACKSTOP_S), "a process says nothing"
-    return process.stdout.readline().strip()
+    return process.stdout.readline().decode().strip()
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def crew(how: str, fate: str, asleep: str = "-") -> Iterator[Crew]:
         for rank in range(SIZE):
             process = subprocess.Popen(
                 [sys.executable, "-m", module, str(rank), str(store.port), how, fate, asleep],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
             )  # fmt: skip
             stack.enter_context(process)
@@ -59,8 +59,7 @@ def tell(processes: Crew) -> dict[int, str]:
     survivors = {rank: each for rank, each in processes.items() if rank != VICTIM}
     for process in survivors.values():
         assert process.stdin is not None
-        process.stdin.write("wake\n")
-        process.stdin.flush()
+        process.stdin.write(b"wake\n")
     return {rank: line(process) for rank, process in survivors.items()}
 
 

@@ -26,46 +26,45 @@ from ithaca.runtime.faults import process
 
 def tick():
     while True:
-        print("tick", flush=True)
+        os.write(1, b"tick\n")
         time.sleep(0.02)
 
 threading.Thread(target=tick, daemon=True).start()
 sys.stdin.readline()
-print("before", flush=True)
+os.write(1, b"before\n")
 {what}
-print("after", flush=True)
+os.write(1, b"after\n")
 sys.stdin.readline()
 """
 
 
 @contextmanager
-def child(what: str) -> Iterator[subprocess.Popen[str]]:
+def child(what: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that does ``what`` and then says so, while another thread of it ticks."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM.format(what=what)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )  # fmt: skip
     with process:
         try:
             assert line(process).startswith("tick")
             assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
+            process.stdin.write(b"go\n")
             yield process
         finally:
             process.kill()
 
 
-def line(process: subprocess.Popen[str], bound_s: float = BOUND_S) -> str:
+def line(process: subprocess.Popen[bytes], bound_s: float = BOUND_S) -> str:
     """The next line, or nothing when there is none within the bound."""
     assert process.stdout is not None
     with DefaultSelector() as selector:
         selector.register(process.stdout, EVENT_READ)
-        return process.stdout.readline().strip() if selector.select(bound_s) else ""
+        return process.stdout.readline().decode().strip() if selector.select(bound_s) else ""
 
 
-def ticks(process: subprocess.Popen[str]) -> int:
+def ticks(process: subprocess.Popen[bytes]) -> int:
     """How often another thread of it ran while it did what it does."""
     said = []
     while (found := line(process)) != "after":
@@ -79,7 +78,7 @@ def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
-def stops(process: subprocess.Popen[str], most: int) -> int:
+def stops(process: subprocess.Popen[bytes], most: int) -> int:
     """How often it was seen to stop after it had run, up to ``most`` times."""
     seen, before = 0, ""
     deadline = time.monotonic() + BOUND_S
