@@ -22,7 +22,14 @@ from ithaca.recovery.strategies.reroute import Reroute, detours
 from ithaca.recovery.strategies.reshape import Reshape
 from ithaca.recovery.strategies.rollback import Rollback
 from ithaca.recovery.strategies.shadow import Shadow
-from ithaca.recovery.strategy import Candidate, Move, Situation, Strategy, StrategyName
+from ithaca.recovery.strategy import (
+    Candidate,
+    Move,
+    Situation,
+    Strategy,
+    StrategyName,
+    entered,
+)
 
 STRATEGIES: tuple[Strategy, ...] = (Reroute(), Shadow(), Reshape(), Rollback())
 """Asked in this order; of equal scores the earlier one is taken."""
@@ -222,7 +229,7 @@ def _allowed(
 def _worth(one: Candidate, situation: Situation, hazard: Hazard, now_s: float) -> float:
     assert one.plan is not None, "a feasible candidate has a plan"
     exposed_s = None
-    if one.single_holders and (safer := restored(one.plan, situation)):
+    if one.single_holders and (safer := restored(one.plan, entered(one.plan, situation))):
         alone = set(one.single_holders) & set(safer.single_holders)
         if safer.feasible and not alone:
             exposed_s = one.transition_s + safer.transition_s + one.step_s

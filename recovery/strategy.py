@@ -8,7 +8,7 @@ be repeated on paper.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from typing import Protocol
@@ -180,6 +180,20 @@ class Strategy(Protocol):
         The plans have the generation after that of ``situation.plan``; the caller may give them
         another one.
         """
+
+
+def entered(plan: Plan, situation: Situation) -> Situation:
+    """The situation once ``plan`` is in force: everybody holds its part of it and nothing else."""
+    spares = tuple(worker for worker in situation.available if worker not in plan.workers)
+    return replace(
+        situation,
+        plan=plan,
+        lost=frozenset(),
+        spares=spares,
+        leaving=situation.leaving.intersection(plan.workers),
+        holdings={worker: frozenset(plan.held(worker)) for worker in plan.workers},
+        mid_step=False,
+    )
 
 
 def holders(plan: Plan) -> list[tuple[int, ...]]:
