@@ -26,14 +26,14 @@ from ithaca.runtime.faults import process
 
 def tick():
     while True:
-        os.write(1, b"tick\n")
+        os.write(1, b"tick\\n")
         time.sleep(0.02)
 
 threading.Thread(target=tick, daemon=True).start()
 sys.stdin.readline()
-os.write(1, b"before\n")
+os.write(1, b"before\\n")
 {what}
-os.write(1, b"after\n")
+os.write(1, b"after\\n")
 sys.stdin.readline()
 """
 
