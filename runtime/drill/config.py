@@ -36,6 +36,8 @@ class SoakConfig(Section):
         Raises:
             BadValue: no step is left between the first and the last one.
         """
+        if self.first > steps:
+            raise BadValue("soak.first", f"is {self.first}; the job has {steps} steps")
         last = self.last if self.last is not None else max(self.first, steps - 1)
         if not self.first <= last <= steps:
             raise BadValue(
