@@ -120,7 +120,10 @@ bool memory_adopt(const at::Tensor& tensor) {
 void memory_exempt(bool exempt) { CountedAllocator::exempt_this_thread(exempt); }
 
 void memory_protect(const at::Tensor& tensor) { open_vault().protect(tensor); }
-void memory_state(const at::Tensor& tensor) { open_vault().adopt_state(tensor); }
+void memory_state(const at::Tensor& tensor) { open_vault().adopt_state(tensor, false); }
+void memory_created(at::TensorList tensors) {
+  for (const at::Tensor& tensor : tensors) open_vault().adopt_state(tensor, true);
+}
 void memory_use(at::TensorList tensors) {
   for (const at::Tensor& tensor : tensors) open_vault().use(tensor);
 }
@@ -185,9 +188,9 @@ at::Tensor memory_moments() {
                   {static_cast<std::int64_t>(moment.what), moment.run,
                    static_cast<std::int64_t>(moment.key), static_cast<std::int64_t>(moment.other),
                    moment.look, moment.ns, moment.waited_ns, moment.allocated, moment.peak,
-                   moment.managed, moment.operators});
+                   moment.managed, moment.operators, moment.net_freed});
   }
-  return table(values, 11);
+  return table(values, 12);
 }
 
 std::int64_t memory_hash() {
@@ -287,6 +290,7 @@ TORCH_LIBRARY(ithaca, m) {
   m.def("memory_exempt(bool exempt) -> ()", memory_exempt);
   m.def("memory_protect(Tensor tensor) -> ()", memory_protect);
   m.def("memory_state(Tensor tensor) -> ()", memory_state);
+  m.def("memory_created(Tensor[] tensors) -> ()", memory_created);
   m.def("memory_use(Tensor[] tensors) -> ()", memory_use);
   m.def("memory_done(Tensor[] tensors) -> ()", memory_done);
   m.def("memory_page_out(Tensor tensor) -> ()", memory_page_out);

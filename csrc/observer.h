@@ -39,6 +39,7 @@ struct Moment {
   Key other;         // of the storage's first save, for an alias; bytes of the storage, for a save
   std::int64_t look;  // dtype, rank, bucket
   std::int64_t ns, waited_ns, allocated, peak, managed, operators;
+  std::int64_t net_freed;  // given up for the budget, less what was read back, so far
 };
 
 class Observer {

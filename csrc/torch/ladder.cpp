@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include <c10/util/intrusive_ptr.h>
+
 #include "vault.h"
 
 namespace ithaca {
@@ -67,6 +69,7 @@ void Vault::give_up(Stored& stored) {
   }
   stored.where = Where::kAway;
   managed_ -= stored.state ? 0 : stored.nbytes;
+  counters_.given_up_bytes += stored.nbytes;
   set_pointer(stored, stored.mapping);
   stored.memory.clear();
 }
@@ -154,11 +157,14 @@ void Vault::write_ahead(Lock& lock) {
 
 // --- optimizer state ------------------------------------------------------------------------------
 
-void Vault::adopt_state(const at::Tensor& tensor) {
-  if (!tensor.device().is_cpu() || !tensor.has_storage()) return;
+void Vault::adopt_state(const at::Tensor& tensor, bool fresh) {
+  if (!disk_ || !tensor.device().is_cpu() || !tensor.has_storage()) return;
   c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+  if (fresh && c10::raw::intrusive_ptr::use_count(storage) != 1) return;  // a view
   Lock lock(mutex_);
-  if (storages_.count(storage) != 0 || !allocator_.adopt(*storage)) return;
+  if (storages_.count(storage) != 0 || protected_.count(storage) != 0) return;
+  if (static_cast<std::int64_t>(storage->nbytes()) < smallest_) return;
+  if (!allocator_.adopt(*storage)) return;
   const StoredPtr stored = manage(tensor, true);
   if (!stored || stored->state) return;
   stored->state = true;
@@ -172,8 +178,24 @@ void Vault::use(const at::Tensor& tensor) {
   if (found == storages_.end() || !found->second->state) return;
   const StoredPtr stored = found->second;
   ++stored->pins;
-  bring_in(stored, lock);
+  try {
+    bring_in(stored, lock);
+  } catch (...) {
+    --stored->pins;
+    throw;
+  }
   forget_copy(*stored);
+  read_states(stored->birth, lock);
+}
+
+// The optimizer goes through its state in the same order every time.
+void Vault::read_states(std::int64_t birth, Lock& lock) {
+  constexpr std::size_t kMost = 4;
+  std::vector<StoredPtr> next;
+  for (auto at = by_birth_.upper_bound(birth); at != by_birth_.end() && next.size() < kMost; ++at) {
+    if (at->second->state && at->second->where == Where::kAway) next.push_back(at->second);
+  }
+  read_ahead(next, lock);
 }
 
 void Vault::done(const at::Tensor& tensor) {

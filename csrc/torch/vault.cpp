@@ -245,7 +245,7 @@ void Vault::log(What what, const Stored& stored, Key key, std::int64_t look) {
                                      : stored.key & ~(Key{1} << 63),
                  look, now_ns() - step_start_ns_, counters_.wait_ns - step_wait_ns_,
                  budget.allocated(), budget.take_window_peak(), managed_,
-                 observer_.operators()});
+                 observer_.operators(), counters_.given_up_bytes - counters_.taken_bytes});
 }
 
 void Vault::log_run(What what) {
@@ -402,6 +402,7 @@ void Vault::read_in(const StoredPtr& stored, c10::DataPtr memory, Lock& lock) {
   (void)lock;
   stored->memory = std::move(memory);
   managed_ += stored->state ? 0 : stored->nbytes;
+  counters_.taken_bytes += stored->nbytes;
   ++coming_;
   if (mutation == Mutation::kEarlyReload && stored->alive) {
     set_pointer(*stored, stored->memory.get());
@@ -452,6 +453,10 @@ void Vault::prefetch(const StoredPtr& used, Lock& lock) {
       if (at->second->where == Where::kAway && !at->second->state) next.push_back(at->second);
     }
   }
+  read_ahead(next, lock);
+}
+
+void Vault::read_ahead(const std::vector<StoredPtr>& next, Lock& lock) {
   const Budget& budget = allocator_.budget();
   for (const StoredPtr& stored : next) {
     if (!stored->alive || stored->where != Where::kAway || stored->error != 0) continue;

@@ -92,6 +92,7 @@ struct Counters {
   std::int64_t loads_on_demand = 0, loads_waited = 0, prefetched = 0;
   std::int64_t failed_writes = 0, disk_full = 0;
   std::int64_t wait_ns = 0, out_bytes = 0, in_bytes = 0, state_out_bytes = 0, state_in_bytes = 0;
+  std::int64_t given_up_bytes = 0, taken_bytes = 0;  // memory, of saved tensors
 };
 
 // What the tests break on purpose.
@@ -124,7 +125,8 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void replan(std::shared_ptr<const PlanTable> plan);
 
   // Optimizer state and gradients. `use` brings it in for an operator and holds it until `done`.
-  void adopt_state(const at::Tensor& tensor);
+  // A `fresh` one only if it is not a view of something else.
+  void adopt_state(const at::Tensor& tensor, bool fresh);
   void use(const at::Tensor& tensor);
   void done(const at::Tensor& tensor);
   // Writes out what is not in use, until `bytes` are free or nothing is left.
@@ -167,6 +169,8 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void read_in(const StoredPtr& stored, c10::DataPtr memory, Lock& lock);
   void arrived(const StoredPtr& stored, int error);
   void prefetch(const StoredPtr& used, Lock& lock);
+  void read_ahead(const std::vector<StoredPtr>& next, Lock& lock);
+  void read_states(std::int64_t birth, Lock& lock);
   void forget_copy(Stored& stored);
   void died(const StoredPtr& stored);
 

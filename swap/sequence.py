@@ -1,0 +1,250 @@
+"""From what the observer counted to the names and the trace of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ithaca.swap.identity import Identity, Phase, SegmentKey
+from ithaca.swap.plan import Action, Plan
+from ithaca.swap.trace import Link, Point, Replay, Saved, Segment, Trace
+
+# Columns of the observer's tables, as csrc/bindings.cpp writes them.
+RUN, SAVE, ALIAS, USE, RELEASED, FREED, END = range(7)
+PHASES = (Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER)
+ACTIONS = {Action.KEEP: 0, Action.SWAP: 1, Action.RECOMPUTE: 2}
+DTYPES = {
+    number: str(dtype).removeprefix("torch.")
+    for number, dtype in enumerate(
+        (
+            torch.uint8,
+            torch.int8,
+            torch.int16,
+            torch.int32,
+            torch.int64,
+            torch.float16,
+            torch.float32,
+            torch.float64,
+            torch.complex32,
+            torch.complex64,
+            torch.complex128,
+            torch.bool,
+        )
+    )
+} | {15: "bfloat16"}
+NUMBERS = {name: number for number, name in DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Names:
+    """Between the numbers of the observer and the names of modules."""
+
+    modules: tuple[str, ...]
+
+    def segment(self, phase: int, slot: int, module: int, visit: int) -> SegmentKey:
+        """The key of a run; odd numbers are what a parent does after a module."""
+        name = self.modules[module // 2]
+        return SegmentKey(PHASES[phase], f"{name}/after" if module % 2 else name, slot, visit)
+
+    def identity(self, key: int, alias: int, look: int) -> Identity:
+        """The name of the tensor that was saved under ``key``, ``alias`` being its storage's."""
+        key &= 2**64 - 1
+        segment = self.segment(0, key >> 54 & 0x1FF, key >> 32 & 0x3FFFFF, key >> 20 & 0xFFF)
+        same = (alias ^ key) & ~0xFFFFF & 2**63 - 1 == 0
+        ordinal = key & 0xFFFFF
+        dtype = DTYPES.get(look >> 16, f"dtype{look >> 16}")
+        first = alias & 0xFFFFF if same else ordinal
+        return Identity(segment, ordinal, first, dtype, look >> 8 & 0xFF, look & 0xFF)
+
+    def key(self, identity: Identity) -> int:
+        """The number of an identity, as the observer counts."""
+        segment = identity.segment
+        after = segment.module.endswith("/after")
+        name = segment.module.removesuffix("/after")
+        module = 2 * self.modules.index(name) + after
+        return segment.slot << 54 | module << 32 | segment.visit << 20 | identity.ordinal
+
+
+def look_number(identity: Identity) -> int:
+    """Dtype, rank and size bucket in one number, as the observer compares them."""
+    return NUMBERS.get(identity.dtype, 0) << 16 | identity.rank << 8 | identity.bucket
+
+
+def rows_of(plan: Plan, names: Names, triggers: dict[Identity, list[Identity]]) -> list[int]:
+    """The plan as the vault reads it: key, look, action, prefetches of each storage.
+
+    ``triggers``: what is to be read when a storage is used.
+    """
+    rows: list[int] = []
+    for decision in plan.decisions:
+        follow = [names.key(identity) for identity in triggers.get(decision.identity, ())]
+        rows += [
+            names.key(decision.identity),
+            look_number(decision.identity),
+            ACTIONS[decision.action],
+            len(follow),
+            *follow,
+        ]
+    return rows
+
+
+def triggers_of(plan: Plan, trace: Trace) -> dict[Identity, list[Identity]]:
+    """For each storage: which reads start when backward first uses it.
+
+    A read starts with the last use that is not behind its place in the plan.
+    """
+    uses = [(saved.first_backward_use, saved.identity) for saved in trace.saved]
+    uses.sort(key=lambda use: use[0])
+    found: dict[Identity, list[tuple[int, Identity]]] = {}
+    first_use = {saved.identity: saved.first_backward_use for saved in trace.saved}
+    for decision in plan.decisions:
+        if decision.prefetch is None:
+            continue
+        place = trace.point(decision.prefetch)
+        before = [use for use in uses if use[0] <= place and use[1] != decision.identity]
+        if before:
+            entry = (first_use[decision.identity], decision.identity)
+            found.setdefault(before[-1][1], []).append(entry)
+    return {
+        trigger: [identity for _, identity in sorted(reads, key=lambda read: read[0])]
+        for trigger, reads in found.items()
+    }
+
+
+@dataclass
+class _Life:
+    """What the log tells of one storage."""
+
+    identity: Identity
+    nbytes: int
+    produced: int
+    last_save: int
+    released: int | None = None
+    first_use: int | None = None
+    last_use: int = 0
+    freed: int | None = None
+    aliases: list[Identity] | None = None
+
+    def saved(self, end: int) -> Saved | None:
+        """As part of a trace of ``end`` points; ``None`` if backward never reads it."""
+        if self.first_use is None or self.first_use <= self.last_save:
+            return None
+        released = self.released
+        if released is not None:
+            released = max(released, self.last_save + 1)
+            if released > self.first_use:
+                released = None
+        return Saved(
+            identity=self.identity,
+            nbytes=self.nbytes,
+            produced_at=self.produced,
+            last_forward_use=self.last_save,
+            released_at=released,
+            first_backward_use=self.first_use,
+            last_use=self.last_use,
+            freed_at=max(end if self.freed is None else min(self.freed, end), self.last_use + 1),
+            aliases=tuple(self.aliases or ()),
+        )
+
+
+def trace_of(
+    names: Names,
+    runs: Sequence[Sequence[int]],
+    moments: Sequence[Sequence[int]],
+    links: tuple[Link, ...],
+    persistent_bytes: int,
+    gradient_bytes: int,
+    replays: tuple[Replay, ...] = (),
+) -> Trace:
+    """The trace of a step that was observed in detail.
+
+    Every moment of the log is a point, but for the last, which ends the step.
+
+    Args:
+        names: of the modules.
+        runs: phase, slot, module, visit, operators, saves, hash.
+        moments: what, run, key, other, look, ns, waited, allocated, peak, managed, operators,
+            net_freed.
+        links: measured.
+        persistent_bytes: P.
+        gradient_bytes: G.
+        replays: what could be computed again.
+
+    Raises:
+        ValueError: the log is not that of a whole step.
+    """
+    if len(moments) < 2:
+        raise ValueError("nothing was observed in this step")
+    end = len(moments) - 1
+    lives = _lives(names, moments)
+    saved = [(life, life.saved(end)) for life in lives]
+    extra = [0] * (end + 1)
+    for life, kept in saved:
+        if kept is None:  # nobody can move it: part of the base
+            stop = end if life.freed is None else min(life.freed, end)
+            for at in range(life.produced, stop):
+                extra[at] += life.nbytes
+    points = [_point(moments[at], moments[at + 1], extra[at]) for at in range(end)]
+    return Trace(
+        segments=_segments(names, runs, moments, end),
+        points=tuple(points),
+        saved=tuple(kept for _, kept in saved if kept is not None),
+        replays=replays,
+        links=links,
+        persistent_bytes=persistent_bytes,
+        gradient_bytes=gradient_bytes,
+    )
+
+
+def _point(moment: Sequence[int], following: Sequence[int], extra: int) -> Point:
+    allocated, managed = moment[7], moment[9]
+    seconds = (following[5] - moment[5] - (following[6] - moment[6])) / 1e9
+    what = ("segment", "save", "alias", "use", "released", "freed", "end")[moment[0]]
+    return Point(
+        name=what,
+        seconds=max(0.0, seconds),
+        base_bytes=max(0, allocated - managed) + extra,
+        workspace_bytes=max(0, following[8] - allocated + following[11] - moment[11]),
+    )
+
+
+def _segments(
+    names: Names, runs: Sequence[Sequence[int]], moments: Sequence[Sequence[int]], end: int
+) -> tuple[Segment, ...]:
+    firsts: dict[int, int] = {}
+    for at, moment in enumerate(moments[:end]):
+        firsts.setdefault(moment[1], at)
+    starts = sorted((at, run) for run, at in firsts.items())
+    stops = [at for at, _ in starts[1:]] + [end]
+    segments = []
+    for (first, number), last in zip(starts, stops, strict=True):
+        phase, slot, module, visit, operators, saves, content = runs[number]
+        key = names.segment(phase, slot, module, visit)
+        text = f"{content & 2**64 - 1:016x}{operators:x}{saves:x}"
+        segments.append(Segment(key, first, last, text))
+    return tuple(segments)
+
+
+def _lives(names: Names, moments: Sequence[Sequence[int]]) -> list[_Life]:
+    lives: dict[int, _Life] = {}
+    for at, (what, _, key, other, look, *_rest) in enumerate(moments):
+        if what == SAVE:
+            identity = names.identity(key, key, look)
+            lives[key] = _Life(identity, other, at, at)
+            continue
+        life = lives.get(other)
+        if life is None:
+            continue
+        if what == ALIAS:
+            life.last_save = at
+            life.aliases = [*(life.aliases or ()), names.identity(key, other, look)]
+        elif what == RELEASED and life.first_use is None:
+            life.released = at
+        elif what == USE:
+            life.first_use = at if life.first_use is None else life.first_use
+            life.last_use = at
+        elif what == FREED:
+            life.freed = at
+    return list(lives.values())
