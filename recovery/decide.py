@@ -16,7 +16,7 @@ from ithaca.recovery.cover import chains
 from ithaca.recovery.hazard import Hazard
 from ithaca.recovery.policy import Incident, Policy, overdrawn, quarantined, worn_out
 from ithaca.recovery.redundancy import restored
-from ithaca.recovery.score import node_of, score
+from ithaca.recovery.score import leaves_s, score
 from ithaca.recovery.strategies.refuse import refusal
 from ithaca.recovery.strategies.reroute import Reroute, detours
 from ithaca.recovery.strategies.reshape import Reshape
@@ -163,7 +163,7 @@ def decide(
             _because(scored, why),
             _keeps_all(best, situation),
             finish if best.rollback_step is None else None,
-            _review(best, situation, hazard, now_s),
+            _review(best, situation, hazard),
         )
     refused = refusal(situation, [s.candidate for s in scored], stop or why)
     return Decision(refused, (*scored, Scored(refused, 0.0)), refused.reason)
@@ -219,10 +219,10 @@ def _allowed(
         reason = f"the policy allows {names} only"
     if not reason and (number := len(one.plan.workers)) < policy.min_workers:
         reason = f"{number} workers, and min_workers asks for {policy.min_workers}"
-    if not reason and (ends_s := _ends_s(one.plan, situation, hazard)) is not None:
-        needed_s = one.transition_s + LEAVE_STEPS * one.step_s
-        if ends_s - now_s < needed_s:
-            reason = f"a worker of it leaves in {ends_s - now_s:.3g} s"
+    if not reason and (ends_s := leaves_s(one.plan, situation, hazard)) is not None:
+        left_s = ends_s - now_s
+        if left_s <= _needed_s(one, situation) * (1 + 1e-9):
+            reason = f"a worker of it leaves in {left_s:.3g} s"
     return replace(one, feasible=False, reason=reason) if reason else one
 
 
@@ -236,19 +236,16 @@ def _worth(one: Candidate, situation: Situation, hazard: Hazard, now_s: float) -
     return score(one, situation, hazard, now_s, exposed_s)
 
 
-def _ends_s(plan: Plan, situation: Situation, hazard: Hazard) -> float | None:
-    """When the first worker of ``plan`` leaves, on the run's clock."""
-    ends = (hazard.record(node_of(worker, situation)).ends_s for worker in plan.workers)
-    return min((end for end in ends if end is not None), default=None)
+def _needed_s(one: Candidate, situation: Situation) -> float:
+    """For how long the workers of a plan must be there, for it to be worth the change."""
+    return max(one.transition_s, situation.regroup_s) + LEAVE_STEPS * one.step_s
 
 
-def _review(best: Candidate, situation: Situation, hazard: Hazard, now_s: float) -> float | None:
+def _review(best: Candidate, situation: Situation, hazard: Hazard) -> float | None:
     """Just before a worker of the chosen plan leaves."""
     assert best.plan is not None, "a chosen candidate has a plan"
-    ends_s = _ends_s(best.plan, situation, hazard)
-    if ends_s is None:
-        return None
-    return max(now_s, ends_s - situation.regroup_s - LEAVE_STEPS * best.step_s)
+    ends_s = leaves_s(best.plan, situation, hazard)
+    return None if ends_s is None else ends_s - _needed_s(best, situation)
 
 
 def _because(scored: Sequence[Scored], why: str) -> str:

@@ -103,7 +103,10 @@ class Hazard:
         return self._with({node: replace(record, failures_s=times, ends_s=None)})
 
     def noticed(self, node: str, ends_s: float | None) -> Hazard:
-        """``node`` will be gone at ``ends_s`` on the run's clock; None takes the notice back."""
+        """``node`` will be gone at ``ends_s`` on the run's clock; None takes the notice back.
+
+        A notice for one worker only goes by the name of that worker, ``worker N``.
+        """
         return self._with({node: replace(self.record(node), ends_s=ends_s)})
 
     def record(self, node: str) -> Record:
@@ -119,8 +122,17 @@ class Hazard:
         shape, scale = self._gamma(node)
         return shape / scale
 
-    def arrival(self, nodes: Iterable[str], now_s: float = 0.0) -> Arrival:
+    def ends_s(self, nodes: Iterable[str]) -> float | None:
+        """When the first of ``nodes`` will be gone, on the run's clock; None if none will."""
+        ends = (self.record(node).ends_s for node in nodes)
+        return min((end for end in ends if end is not None), default=None)
+
+    def arrival(
+        self, nodes: Iterable[str], now_s: float = 0.0, ends_s: float | None = None
+    ) -> Arrival:
         """The time from ``now_s`` to the next failure of any of ``nodes``.
+
+        It is not later than ``ends_s``, when one of them is known to go.
 
         Raises:
             ValueError: there are no nodes.
@@ -131,8 +143,9 @@ class Hazard:
         gammas = [self._gamma(node) for node in members]
         mean = sum(shape / scale for shape, scale in gammas)
         variance = sum(shape / scale**2 for shape, scale in gammas)
-        ends = [record.ends_s - now_s for n in members if (record := self.record(n)).ends_s]
-        horizon = max(min([self.horizon_s, *ends]), 0.0)
+        horizon = self.horizon_s
+        if ends_s is not None:
+            horizon = max(min(horizon, ends_s - now_s), 0.0)
         return Arrival(mean**2 / variance, mean / variance, horizon)
 
     def _fleet(self) -> float:

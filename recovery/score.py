@@ -24,6 +24,13 @@ def node_of(worker: int, situation: Situation) -> str:
     return situation.nodes.get(worker) or f"worker {worker}"
 
 
+def leaves_s(plan: Plan, situation: Situation, hazard: Hazard) -> float | None:
+    """When the first worker of ``plan`` leaves, on the run's clock; None if nobody is known to."""
+    leaving = situation.leaving.intersection(plan.workers)
+    names = {f"worker {worker}" for worker in leaving}
+    return hazard.ends_s(names | {node_of(worker, situation) for worker in leaving})
+
+
 def score(
     candidate: Candidate,
     situation: Situation,
@@ -43,7 +50,8 @@ def score(
     plan = candidate.plan
     if plan is None or candidate.step_s <= 0:
         return 0.0
-    arrival = hazard.arrival({node_of(worker, situation) for worker in plan.workers}, now_s)
+    nodes = {node_of(worker, situation) for worker in plan.workers}
+    arrival = hazard.arrival(nodes, now_s, leaves_s(plan, situation, hazard))
     mean_s = arrival.mean_s
     if mean_s <= 0:
         return 0.0

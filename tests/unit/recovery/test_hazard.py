@@ -100,12 +100,14 @@ def test_without_failures_they_become_less_likely() -> None:
 
 
 def test_a_notice_is_the_last_moment() -> None:
-    hazard = Hazard().noticed("a", 500.0)
-    assert hazard.arrival(["a", "b"], now_s=100.0).horizon_s == 400.0
+    hazard = Hazard().noticed("a", 500.0).noticed("b", 700.0)
+    assert hazard.ends_s(["a", "b", "c"]) == 500.0
+    assert hazard.ends_s(["c"]) is None
+    assert hazard.arrival(["a", "b"], now_s=100.0, ends_s=500.0).horizon_s == 400.0
     assert hazard.arrival(["b"], now_s=100.0).horizon_s == hazard.horizon_s
-    assert hazard.arrival(["a"], now_s=900.0).mean_s == 0.0
-    assert hazard.noticed("a", None).arrival(["a"]).horizon_s == hazard.horizon_s
-    assert hazard.failed("a", 500.0).record("a").ends_s is None
+    assert hazard.arrival(["a"], now_s=900.0, ends_s=500.0).mean_s == 0.0
+    assert hazard.noticed("a", None).ends_s(["a"]) is None
+    assert hazard.failed("a", 500.0).ends_s(["a"]) is None
 
 
 def test_nobody_fails_never() -> None:
