@@ -11,8 +11,10 @@ import resource
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ithaca.planner.plan import Plan
+from ithaca.recovery.blame import WAIT
 from ithaca.recovery.tally import Tally
 from ithaca.runtime.checkpoint.state import Staged, stage
 from ithaca.runtime.config.job import Job
@@ -37,6 +39,16 @@ _WARM_UP, _TIMED = 3, 8
 """Steps before layers are timed, and steps that are."""
 _FORGET = 0.9
 """How slowly the longest time that an action took is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A position: waiting for a message in ``point``."""
+
+    point: object
+
+    def __str__(self) -> str:
+        return f"{WAIT}{self.point}"
 
 
 class Reports:
@@ -77,6 +89,16 @@ class Reports:
             seconds = now - self._began
             self._longest[key] = max(self._longest.get(key, 0.0) * _FORGET, seconds)
         self._injector.at(step, moment, point)
+
+    def waits(self, step: int, point: Point | str, begins: bool) -> None:
+        """Note that a message is waited for in ``point``, or has come: nobody blames who waits."""
+        generation = self._plan.generation if self._plan else -1
+        if begins:
+            self._position.enter(generation, step, Waiting(point))
+        else:
+            expected_s = self._longest.get(_sort_of(point), 0.0)
+            self._position.enter(generation, step, point, expected_s)
+            self._began = time.monotonic()
 
     def entered(self, deployment: Deployment, trainer: Trainer) -> None:
         """A generation begins: tell its first step again, in case who spoke before is gone."""

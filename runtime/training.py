@@ -50,6 +50,9 @@ class Reporter(Protocol):
     def at(self, step: int, moment: str, point: Point | str) -> None:
         """The engine is before or after a named point; ``step`` steps are committed."""
 
+    def waits(self, step: int, point: Point | str, begins: bool) -> None:
+        """The engine waits for a message in ``point``, or does so no longer."""
+
     def entered(self, deployment: Deployment, trainer: Trainer) -> None:
         """A generation begins."""
 
@@ -304,4 +307,5 @@ class Training:
             rows,
             leave=lambda point: reporter.at(trainer.step, "after", point),
             stop=lambda: self._stopped(deployment),
+            wait=lambda point, begins: reporter.waits(trainer.step, point, begins),
         )

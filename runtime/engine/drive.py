@@ -45,6 +45,7 @@ def drive(
     *,
     leave: Callable[[Point], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
+    wait: Callable[[Point | str, bool], None] = lambda *_: None,
 ) -> T:
     """Run ``steps`` to its end; its result.
 
@@ -57,6 +58,8 @@ def drive(
         leave: told each action as it ends.
         stop: whether the worker is to stand still. Looked at before each action but STEP: behind
             the commit everything is stepped (I1).
+        wait: told when a message that the action needs is waited for (True), and when it came:
+            who waits is not to blame for what does not come.
 
     Raises:
         ChannelFailed: the channel gave up on a message.
@@ -86,10 +89,12 @@ def drive(
             rows.append((str(doing), began - origin, now() - origin))
         else:
             waited = now()
+            wait(doing, True)
             try:
                 reply = request.wait()
             except RuntimeError as error:
                 raise ChannelFailed(str(doing), str(error)) from error
+            wait(doing, False)
             if doing_computes(doing):
                 rows.append((f"WAIT {doing}", waited - origin, now() - origin))
                 began = now()

@@ -103,3 +103,18 @@ def test_an_error_of_a_layer_is_no_broken_channel() -> None:
 def test_what_may_wait_for_an_input() -> None:
     actions: list[Action | str] = [FORWARD, Commit(), "start"]
     assert list(map(doing_computes, actions)) == [True, False, False]
+
+
+def test_it_is_told_who_waits_and_who_computes() -> None:
+    told: list[object] = []
+    drive(
+        engine([], Arrived("a")),
+        lambda point: told.append(f"begin {point}"),
+        lambda: 0.0,
+        [],
+        wait=lambda point, begins: told.append(f"{'wait' if begins else 'go on'} {point}"),
+    )
+    assert told == [
+        "begin F 0:2 m3", "wait F 0:2 m3", "go on F 0:2 m3",
+        "begin COMMIT", "wait COMMIT", "go on COMMIT",
+    ]  # fmt: skip
