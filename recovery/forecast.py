@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ithaca.planner.estimate import Estimator, Group, drafted
-from ithaca.planner.plan import Plan
+from ithaca.planner.plan import Plan, Stage
 from ithaca.planner.schedule import programs
 from ithaca.planner.simulate import simulate
+from ithaca.recovery.cover import spans
 from ithaca.recovery.moves import moves, seconds
 from ithaca.recovery.strategy import Candidate, Situation, StrategyName, single_holders
 
@@ -59,11 +60,15 @@ def candidate(
 ) -> Candidate:
     """``plan`` as a candidate, with the moves that reach it.
 
+    Only members of a plan can send: whoever else has to is in it as a shadow of what it sends.
     It is feasible unless a worker would need more than the memory limit; the reason then says who
     and how much.
     """
+    plan = with_sources(plan, situation)
     found = forecast(plan, situation)
-    rounds = moves(plan, situation.there, situation.profile)
+    members = set(plan.workers)
+    there = {worker: held for worker, held in situation.there.items() if worker in members}
+    rounds = moves(plan, there, situation.profile)
     limit = situation.memory_limit_bytes
     fits = limit is None or found.peak_bytes <= limit
     return Candidate(
@@ -77,6 +82,35 @@ def candidate(
         reason if fits else too_large(found, limit or 0),
         single_holders(plan),
     )
+
+
+def with_sources(plan: Plan, situation: Situation) -> Plan:
+    """``plan`` with shadows on those outside of it who alone have a layer that somebody needs.
+
+    Those who stay are preferred to those who leave, then who has most of what is wanted.
+    """
+    members = set(plan.workers)
+    inside = frozenset().union(*(situation.held(worker) for worker in members))
+    wanted = set(range(plan.num_layers)) - inside
+    outside = [worker for worker in situation.there if worker not in members]
+    added: list[Stage] = []
+    while wanted:
+        source = max(
+            outside,
+            key=lambda w: (
+                len(wanted & situation.held(w)) > 0,
+                w in situation.staying,
+                len(wanted & situation.held(w)),
+                -w,
+            ),
+            default=None,
+        )
+        if source is None or not (gives := wanted & situation.held(source)):
+            break
+        added += [Stage(span, source) for span in spans(gives)]
+        outside.remove(source)
+        wanted -= gives
+    return replace(plan, shadows=(*plan.shadows, *added)) if added else plan
 
 
 def too_large(found: Forecast, limit: int) -> str:

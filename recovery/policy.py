@@ -23,6 +23,7 @@ class Policy:
         max_failures: of the whole job; None for any number.
         quarantine_failures: a machine with so many failures within the window takes no part.
         quarantine_s: that window, in seconds.
+        notice_s: how long a worker with a notice stays, if the notice does not say.
         strategies: the only answers that may be given; None for all. Refusing is always possible.
     """
 
@@ -30,6 +31,7 @@ class Policy:
     max_failures: int | None = None
     quarantine_failures: int = 3
     quarantine_s: float = 3600.0
+    notice_s: float = 30.0
     strategies: frozenset[StrategyName] | None = None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from random import Random
 
@@ -110,20 +110,27 @@ def check_candidate(one: Candidate, situation: Situation) -> None:
     made = programs(plan, situation.profile.layers, situation.ties)
     validate(made, plan=plan, ties=situation.ties)
     if one.rollback_step is None:
-        check_moves(one.moves, plan, situation)
+        members = set(plan.workers)
+        there = {w: layers for w, layers in situation.there.items() if w in members}
+        check_moves(one.moves, plan, there, situation.profile)
 
 
-def check_moves(rounds: tuple[tuple[Move, ...], ...], plan: Plan, situation: Situation) -> None:
+def check_moves(
+    rounds: tuple[tuple[Move, ...], ...],
+    plan: Plan,
+    holdings: Mapping[int, frozenset[int]],
+    profile: Profile,
+) -> None:
     """Exactly what is missing is sent, once, by holders, and no round has a conflict."""
-    held = {worker: set(layers) for worker, layers in situation.there.items()}
+    held = {worker: set(layers) for worker, layers in holdings.items()}
     for round_ in rounds:
         sources = [move.source for move in round_]
         targets = [move.target for move in round_]
         assert len(set(sources)) == len(sources), "a worker sends twice in a round"
         assert len(set(targets)) == len(targets), "a worker receives twice in a round"
         for move in round_:
-            layer = situation.profile.layers[move.layer]
-            assert move.layer in held[move.source], "a worker sends what it does not have"
+            layer = profile.layers[move.layer]
+            assert move.layer in held.get(move.source, ()), "a worker sends what it does not have"
             assert move.layer not in held.get(move.target, ()), "a layer is sent that is there"
             assert move.size == layer.param_bytes + layer.state_bytes
         for move in round_:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from itertools import permutations
 from random import Random
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from ithaca.planner.profile import Profile
 from ithaca.recovery import moves as moves_module
 from ithaca.recovery.moves import moves, seat, seated, seconds, state_bytes
-from ithaca.recovery.strategy import Move, Situation
+from ithaca.recovery.strategy import Move
 from tests.helpers.layouts import random_profile
 from tests.helpers.plans import random_plan
 from tests.helpers.situations import after_losing, check_moves, grid
@@ -88,7 +87,7 @@ def test_only_what_is_missing_moves_and_no_round_has_a_conflict(seed: int) -> No
     while after is None or after.num_layers != before.num_layers:
         after = random_plan(rng, max_layers=6)
     situation = after_losing(before, profile, ())
-    check_moves(moves(after, situation.there, profile), after, situation)
+    check_moves(moves(after, situation.there, profile), after, situation.there, profile)
 
 
 @pytest.mark.parametrize("broken", ["busy", "missing"])
@@ -99,25 +98,19 @@ def test_a_conflict_and_a_useless_move_are_noticed(
     plan, profile = grid(1, 2, 2, 4)
     more, _ = grid(3, 2, 3, 4)
     situation = after_losing(plan, profile, ())
-    check_moves(moves(more, situation.there, profile), more, situation)
+    check_moves(moves(more, situation.there, profile), more, situation.there, profile)
     if broken == "busy":
         monkeypatch.setattr(
             moves_module, "_sender", lambda holders, busy, sent: min(holders, default=None)
         )
         with pytest.raises(AssertionError, match="sends twice"):
-            check_moves(moves(more, situation.there, profile), more, situation)
+            check_moves(moves(more, situation.there, profile), more, situation.there, profile)
     else:
         useless = {worker: layers - {1} for worker, layers in situation.there.items()}
         useless[9] = frozenset({1})
+        everything = {**situation.there, 9: frozenset({1})}
         with pytest.raises(AssertionError, match="that is there"):
-            check_moves(moves(plan, useless, profile), plan, with_spare(situation, 9))
-
-
-def with_spare(situation: Situation, worker: int) -> Situation:
-    """``situation`` with a spare that holds everything."""
-    everything = frozenset(range(situation.plan.num_layers))
-    holdings = {**situation.holdings, worker: everything}
-    return replace(situation, spares=(worker,), holdings=holdings)
+            check_moves(moves(plan, useless, profile), plan, everything, profile)
 
 
 def test_one_holder_serves_many_in_few_rounds() -> None:

@@ -38,7 +38,7 @@ def test_candidates_are_valid_and_nothing_moves(situation: Situation) -> None:
         assert one.plan is not None
         assert one.moves == ()
         assert one.plan.generation == situation.plan.generation + 1
-        assert not situation.leaving.intersection(one.plan.workers)
+        assert not situation.leaving.intersection(s.worker for s in one.plan.stages())
         for worker in situation.available:
             if situation.held(worker):
                 assert set(one.plan.held(worker)) == situation.held(worker)

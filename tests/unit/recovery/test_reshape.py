@@ -32,7 +32,7 @@ def test_candidates_are_valid_and_reached_by_their_moves(situation: Situation) -
     for one in Reshape().propose(situation):
         if one.plan is not None:
             check_candidate(one, situation)
-            assert not situation.leaving.intersection(one.plan.workers)
+            assert not situation.leaving.intersection(s.worker for s in one.plan.stages())
         else:
             assert not one.feasible
             assert one.peak_bytes > (situation.memory_limit_bytes or 0)
