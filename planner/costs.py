@@ -86,7 +86,7 @@ class Costs:
                 size = math.ceil(_between(self._bytes, action.layers))
                 return overhead + len(action.targets) * self._profile.link.seconds(size)
             case Tie():
-                return overhead + self._tie(action)
+                return overhead + tie_s(self._profile, action)
             case Transfer():
                 return overhead
         return overhead + (len(self._workers) - 1) * self._profile.link.seconds(VOTE_BYTES)
@@ -105,29 +105,42 @@ class Costs:
 
     def _reduce(self, action: Reduce) -> float:
         size = _between(self._bytes, action.layers)
-        workers, add_s = len(action.shares), 1 / self._profile.add_bytes_per_s
-        total = partials(action, self._num_micro_batches, exact=self._exact)
-        if workers == 1:
-            return (total - 1) * size * add_s
-        chunk, link = size / workers, self._profile.link
+        count = self._num_micro_batches
+        total = partials(action, count, exact=self._exact)
+        most = 1
         if self._exact:
-            count = self._num_micro_batches
             most = max(num_partials(share.micro_batches, count) for share in action.shares)
-        else:
-            most = 1
-        scatter = (workers - 1) * most * (link.latency_s + chunk / link.bytes_per_s)
-        gather = (workers - 1) * (link.latency_s + chunk / link.bytes_per_s)
-        return scatter + (total - 1) * chunk * add_s + gather
+        return reduce_s(self._profile, size, len(action.shares), most, total)
 
-    def _tie(self, action: Tie) -> float:
-        """Each end without the other's gradient gets it from one of that end, dealt evenly."""
-        lower, upper = set(action.lower_holders), set(action.upper_holders)
-        layers, link = self._profile.layers, self._profile.link
-        rounds_up = -(-len(upper - lower) // len(lower))
-        rounds_down = -(-len(lower - upper) // len(upper))
-        up = rounds_up * link.seconds(layers[action.lower].grad_bytes)
-        down = rounds_down * link.seconds(layers[action.upper].grad_bytes)
-        return max(up, down) + layers[action.lower].grad_bytes / self._profile.add_bytes_per_s
+
+def reduce_s(profile: Profile, size: float, workers: int, most: int, total: int) -> float:
+    """Seconds of a REDUCE of ``size`` bytes.
+
+    Args:
+        profile: its link and its speed of additions.
+        size: bytes of one gradient of the layers.
+        workers: that take part.
+        most: partial sums of the worker that brings most.
+        total: partial sums of all.
+    """
+    add_s, link = 1 / profile.add_bytes_per_s, profile.link
+    if workers == 1:
+        return (total - 1) * size * add_s
+    chunk = size / workers
+    scatter = (workers - 1) * most * (link.latency_s + chunk / link.bytes_per_s)
+    gather = (workers - 1) * (link.latency_s + chunk / link.bytes_per_s)
+    return scatter + (total - 1) * chunk * add_s + gather
+
+
+def tie_s(profile: Profile, action: Tie) -> float:
+    """Seconds of a TIE: each end without the other's gradient gets it from one of that end."""
+    lower, upper = set(action.lower_holders), set(action.upper_holders)
+    layers, link = profile.layers, profile.link
+    rounds_up = -(-len(upper - lower) // len(lower))
+    rounds_down = -(-len(lower - upper) // len(upper))
+    up = rounds_up * link.seconds(layers[action.lower].grad_bytes)
+    down = rounds_down * link.seconds(layers[action.upper].grad_bytes)
+    return max(up, down) + layers[action.lower].grad_bytes / profile.add_bytes_per_s
 
 
 def halves(layer: Layer) -> tuple[float, float]:

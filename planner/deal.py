@@ -209,9 +209,10 @@ def all_nodes(groups: Sequence[tuple[int, int]], num_micro_batches: int) -> tupl
     low = high - sizes
     high[-1] = 1 << (num_micro_batches - 1).bit_length()
     found = np.zeros_like(low)
+    end = num_micro_batches  # in units of the tree's level
     while (inside := low < high).any():
-        found += inside * ((low & 1) + (high & 1))
-        low, high = (low + 1) >> 1, high >> 1
+        found += inside * ((low & 1) * (low < end) + (high & 1))
+        low, high, end = (low + 1) >> 1, high >> 1, (end + 1) >> 1
     return int(found.max()), int(found.sum())
 
 
@@ -223,8 +224,8 @@ def nodes(low: int, high: int, num_micro_batches: int) -> int:
     """
     if high == num_micro_batches:
         high = 1 << (num_micro_batches - 1).bit_length()
-    found = 0
-    while low < high:
+    found, end = 0, num_micro_batches
+    while low < min(high, end):
         found += (low & 1) + (high & 1)
-        low, high = (low + 1) >> 1, high >> 1
+        low, high, end = (low + 1) >> 1, high >> 1, (end + 1) >> 1
     return found

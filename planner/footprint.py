@@ -97,37 +97,50 @@ class Footprint:
         pieces: Sequence[tuple[int, int]],
     ) -> int:
         """Peak bytes of the largest stage; ``pieces`` are reduced in this order."""
-        sizes: list[list[int]] = [[] for _ in cuts]
+        reduced: list[list[tuple[int, int]]] = [[] for _ in cuts]
         for first, last in pieces:
-            size = self._gradient[last] - self._gradient[first]
-            sizes[bisect_right(cuts, first) - 1].append(size)
+            size = self.gradient_bytes(first, last)
+            reduced[bisect_right(cuts, first) - 1].append((size, gathering.arriving(size)))
         return max(
-            self._stage_peak(cuts[stage], cuts[stage + 1], order, stage, sums, gathering, parts)
-            for stage, parts in enumerate(sizes[:-1])
+            self.stage_peak(cuts, stage, order, sums, parts)
+            for stage, parts in enumerate(reduced[:-1])
         )
 
-    def _stage_peak(
+    def stage_peak(
         self,
-        first: int,
-        last: int,
-        order: Order,
+        cuts: Cuts,
         stage: int,
+        order: Order,
         sums: Sums,
-        gathering: Gathering,
-        sizes: Sequence[int],
+        reduced: Sequence[tuple[int, int]],
     ) -> int:
-        saved, gradient = (t[last] - t[first] for t in (self._saved, self._gradient))
+        """Peak bytes of one stage; per reduction the bytes of a gradient and of what arrives."""
+        first, last = cuts[stage], cuts[stage + 1]
+        saved, gradient = self._saved[last] - self._saved[first], self.gradient_bytes(first, last)
         below, above = self._crossing[first], self._crossing[last]
         most = max(
             held * saved + copies * gradient + low * below + high * above
             for held, copies, low, high in moments(order, stage, sums)
         )
-        now = sums.left * gradient + 2 * order.micro_batches * (below + above)
-        for size in sizes:
-            if self._exact:
-                now += size
-            most = max(most, now + gathering.arriving(size))
-        return self._static[last] - self._static[first] + max(most, now)
+        crossed = 2 * order.micro_batches * (below + above)
+        most = max(most, self.reduction_peak(sums.left * gradient + crossed, reduced))
+        return self.static_bytes(first, last) + most
+
+    def reduction_peak(self, before: int, reduced: Sequence[tuple[int, int]]) -> int:
+        """The most that there is while reducing, on top of ``before``; see :meth:`stage_peak`."""
+        now = most = before
+        for size, arriving in reduced:
+            now += size * self._exact  # otherwise in place
+            most = max(most, now + arriving)
+        return most
+
+    def static_bytes(self, first: int, last: int) -> int:
+        """Parameters and optimizer state of layers ``first`` to ``last`` - 1."""
+        return self._static[last] - self._static[first]
+
+    def gradient_bytes(self, first: int, last: int) -> int:
+        """One gradient of layers ``first`` to ``last`` - 1."""
+        return self._gradient[last] - self._gradient[first]
 
     def matrix(self, order: Order, stage: int, sums: Sums, gathering: Gathering) -> Matrix:
         """Peak bytes of ``stage`` for every span of layers [first, last].

@@ -241,7 +241,7 @@ class _Front:
 
     def _fitting(self, shape: Shape) -> list[Figures]:
         """Layouts of ``shape`` that are new and fit."""
-        found = []
+        found: list[Figures] = []
         for draft in self._drafts(shape):
             if draft not in self._seen:
                 self._seen.add(draft)

@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from ithaca.planner.costs import VOTE_BYTES
+from ithaca.planner.costs import VOTE_BYTES, reduce_s
 from ithaca.planner.layout import Cuts
 from ithaca.planner.pace import Floats
 from ithaca.planner.profile import Profile
@@ -95,14 +95,9 @@ class Tail:
         return step_s
 
     def _reduce_s(self, size: int, brought: Brought) -> float:
-        link, workers = self._profile.link, brought.workers
-        most, total = (brought.most, brought.total) if self._exact else (1, workers)
-        if workers == 1:
-            return self._profile.action_s + (total - 1) * size / self._profile.add_bytes_per_s
-        chunk = size / workers
-        message_s = link.latency_s + chunk / link.bytes_per_s
-        adding_s = (total - 1) * chunk / self._profile.add_bytes_per_s
-        return self._profile.action_s + (workers - 1) * (most + 1) * message_s + adding_s
+        most, total = (brought.most, brought.total) if self._exact else (1, brought.workers)
+        seconds = reduce_s(self._profile, size, brought.workers, most, total)
+        return self._profile.action_s + seconds
 
     def _tie(
         self,

@@ -10,7 +10,7 @@ from ithaca.planner.deal import aligned, blocks, counts, lengths, nodes
 from ithaca.planner.tree import cover
 
 
-@pytest.mark.parametrize("total", [1, 2, 5, 8, 13])
+@pytest.mark.parametrize("total", [1, 2, 5, 6, 8, 10, 11, 13, 20])
 def test_nodes_is_the_size_of_the_cover(total: int) -> None:
     for low in range(total):
         for high in range(low + 1, total + 1):
