@@ -1,221 +1,139 @@
 """The controller: takes a job from its assignment to its last checkpoint.
 
 It decides and records; it is not on the path of a step. Workers train on their own, report over
-the control plane, and answer when they are done. What happens is kept as events; what may follow
-what is in :mod:`ithaca.runtime.states`.
+the control plane, and answer when they are done. Everything that happens reaches one mailbox, and
+one thread acts on it. A controller that takes over from another one finds its way back from the
+journal, the log and what the workers say; they train on meanwhile.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NoReturn
-
-from pydantic import BaseModel
+from functools import partial
 
 from ithaca.planner.plan import Plan
-from ithaca.planner.profile import Profile
 from ithaca.planner.program import Program
-from ithaca.planner.simulate import simulate
-from ithaca.runtime.checkpoint.damage import CheckpointFailedError
-from ithaca.runtime.checkpoint.layer_file import LayerFile
-from ithaca.runtime.checkpoint.manifest import Manifest
-from ithaca.runtime.checkpoint.store import CheckpointStore, Found
-from ithaca.runtime.config.job import Job, Numerics
+from ithaca.recovery.failure import Failure
+from ithaca.recovery.fault import Fault
+from ithaca.runtime.account import Account
+from ithaca.runtime.brain import Brain
+from ithaca.runtime.config.recovery import Choice
 from ithaca.runtime.control.feed import EventFeed
-from ithaca.runtime.control.inbox import Inbox
 from ithaca.runtime.control.plane import ControlPlane
-from ithaca.runtime.control.surface import (
-    Beat,
-    BeatReply,
-    Command,
-    RunStatus,
-    WorkerStatus,
-    refuse_older,
-)
-from ithaca.runtime.crew import Crew, CrewError, finished, is_death, result
-from ithaca.runtime.engine.hashing import combine
+from ithaca.runtime.crew import Crew, CrewError, Silence
+from ithaca.runtime.detector import Detector
 from ithaca.runtime.errors import UserError
-from ithaca.runtime.events import (
-    CheckpointWritten,
-    Event,
-    LayersHashed,
-    LayersTimed,
-    PlanChosen,
-    RunEnded,
-    StateHashed,
-    StepDone,
-    Warned,
-    WorkerFailed,
-    parse_event,
-)
+from ithaca.runtime.events import Event, Missed, RunEnded, StepDone, WorkerFailed
+from ithaca.runtime.front import Desk, Front
+from ithaca.runtime.journal import Closed, Journal
+from ithaca.runtime.keeper import Keeper
 from ithaca.runtime.ledger import Ledger
-from ithaca.runtime.measured import Timings, keep
+from ithaca.runtime.membership import Membership
+from ithaca.runtime.mission import Mission
+from ithaca.runtime.notes import (
+    Differ,
+    Ended,
+    Gone,
+    HeadLost,
+    Joined,
+    Leave,
+    Mailbox,
+    Note,
+    Stepped,
+    Wake,
+    Wrote,
+)
 from ithaca.runtime.orders import Assignment, Outcome, Trouble
-from ithaca.runtime.saver import Saver, utc_now
+from ithaca.runtime.reception import announce, take_over
+from ithaca.runtime.recorder import Recorder
+from ithaca.runtime.recovery_run import Recovery, RefusedError, Ways
 from ithaca.runtime.states import Life, State
 from ithaca.runtime.timeouts import Timeouts
+from ithaca.runtime.worker import engine_settings
 
-_LOOK_S = 0.1
-"""Longest wait of the controller's loop: events and signals are taken that often."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mission:
-    """What the controller carries out.
-
-    Attributes:
-        job: the job.
-        workload_config: the plug-in's options.
-        config: the resolved job as JSON values, with the plug-in's options; goes into manifests.
-        fingerprint: of the workload's data.
-        identity: torch build, device class and threads, equal on all workers.
-        names: of the layers, in order.
-        plan: of this generation.
-        programs: the training step of every worker.
-        profile: the costs that the plan was made with.
-        validation: the validation pass of every worker; empty for none.
-        folder: the run folder.
-        resume: the checkpoint to start from, or None.
-    """
-
-    job: Job
-    workload_config: BaseModel
-    config: Mapping[str, Any]
-    fingerprint: Mapping[str, str]
-    identity: Mapping[str, str]
-    names: tuple[str, ...]
-    plan: Plan
-    programs: Mapping[int, Program]
-    profile: Profile
-    validation: Mapping[int, Program]
-    folder: Path
-    resume: Found | None = None
-
-    @property
-    def exact(self) -> bool:
-        """Whether gradients are summed in the fixed tree."""
-        return self.job.numerics is Numerics.EXACT
-
-
-def plan_chosen(
-    plan: Plan, programs: Mapping[int, Program], profile: Profile, exact: bool
-) -> PlanChosen:
-    """The event that tells a plan and what the simulator expects of it on ``profile``."""
-    timeline = simulate(programs, profile, exact=exact)
-    return PlanChosen(
-        time_s=time.time(),
-        generation=plan.generation,
-        plan=str(plan),
-        programs={str(worker): str(program) for worker, program in programs.items()},
-        predicted_step_s=timeline.step_s,
-        predicted={
-            str(worker): [(str(t.action), round(t.start_s, 6), round(t.end_s, 6)) for t in timed]
-            for worker, timed in timeline.rows.items()
-        },
-        predicted_peak_bytes={str(w): peak for w, peak in timeline.peak_bytes.items()},
-        reason=f"times are {profile.origin.get('times', 'given')}",
-    )
-
-
-class ReplicasDifferError(RuntimeError):
-    """Two holders of a layer have different states (I2 is broken)."""
+_LOOK_S = 0.05
+"""Longest rest of the controller's thread: evidence is weighed that often."""
 
 
 class Controller:
-    """Runs one mission on a crew. Its control surface may be called from any thread.
+    """Runs one mission on a crew.
 
     Args:
         mission: what to do.
-        crew: warm workers; those named in the plan are used.
-        emit: takes every event, in order, in the thread of :meth:`run`.
+        crew: warm workers; those named in the plan are used, the others are spares.
+        emit: takes every event, in order.
+        journal: of this run, just opened.
+        now: a clock in seconds that never goes back.
     """
 
-    def __init__(self, mission: Mission, crew: Crew, emit: Callable[[Event], None]) -> None:
-        self._mission = mission
-        self._crew = crew
-        self._emit_to = emit
+    def __init__(
+        self,
+        mission: Mission,
+        crew: Crew,
+        emit: Callable[[Event], None],
+        journal: Journal,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._mission, self._crew, self._journal, self._now = mission, crew, journal, now
         self._timeouts = Timeouts.from_detect(mission.job.detect)
         self._life = Life()
-        self._store = CheckpointStore(mission.folder, mission.job.checkpoint.keep)
-        names = mission.names
-        self._saver = Saver(self._store, crew, mission.plan, names, self._manifest)
+        self._mailbox = Mailbox()
+        self._feed = EventFeed()
         resume = mission.resume
-        if resume is not None:
-            self._store.distrust_after(resume.step)
-        self._ledger = resume.manifest.ledger if resume else Ledger()
-        self._events = EventFeed()
-        self._inbox = Inbox()
-        self._arrived: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._drain = threading.Event()
-        self._beats: dict[int, tuple[Beat, float]] = {}
-        self._hashed: dict[int, dict[int, Mapping[str, str]]] = {}
-        self._timings = Timings(mission.plan.workers)
-        self._due: tuple[int, Ledger] | None = None
-        self._last: StepDone | None = None
-        self._started = time.time()
-        self._checkpoint_step = resume.step if resume else None
-        self._wanted = resume.step if resume else -1
-        self._unsaved = ""
-
-    # -- the control surface
-
-    @property
-    def events(self) -> EventFeed:
-        """The run's events as JSON lines."""
-        return self._events
-
-    def status(self) -> RunStatus:
-        """This moment."""
-        last, job = self._last, self._mission.job
-        now = time.monotonic()
-        workers = []
-        for worker in self._mission.plan.workers:
-            facts = self._crew.facts[worker]
-            status = WorkerStatus(worker, facts.node, facts.pid, self._life.state.value)
-            if worker in self._beats:
-                beat, at = self._beats[worker]
-                status = replace(
-                    status,
-                    step=beat.step,
-                    action=beat.action,
-                    since_s=beat.since_s,
-                    age_s=now - at,
-                )
-            workers.append(status)
-        return RunStatus(
-            name=job.name,
-            state=self._life.state.value,
-            step=self._ledger.committed,
-            steps=job.steps,
-            loss=last.loss if last else None,
-            throughput=last.count / last.seconds if last else None,
-            generation=self._mission.plan.generation,
-            plan=str(self._mission.plan),
-            workers=tuple(workers),
-            started=self._started,
-            checkpoint_step=self._checkpoint_step,
+        self._recorder = Recorder(
+            mission,
+            self._told(emit),
+            resume.manifest.ledger if resume else Ledger(),
+            lambda event, ledger: self._mailbox.put(Stepped(event, ledger)),
+            lambda error: self._mailbox.put(Differ(error)),
+            self._missed,
+            engine_settings(mission.job).optimizer.rate,
         )
+        self._members = Membership(mission.plan, crew.facts)
+        self._keeper = Keeper(mission, self._save, self._recorder.emit)
+        self._detector = Detector(
+            self._timeouts.suspect_s,
+            self._timeouts.beat_s,
+            now,
+            lambda worker: crew.facts[worker].node,
+        )
+        desk = Desk(
+            mission, crew.facts, self._members, self._recorder, self._keeper, self._detector,
+            self._mailbox, self._life, self._feed,
+        )  # fmt: skip
+        self._desk = desk
+        self.front = Front(desk, Fault.parse)
+        self._account = Account(now, lambda: self._recorder.profile, None)
+        self._brain = Brain(
+            mission,
+            lambda: self._recorder.profile,
+            lambda worker: crew.facts[worker].place or crew.facts[worker].node,
+            now,
+        )
+        self._recovery = Recovery(
+            desk,
+            crew,
+            self.front.roll,
+            self._brain,
+            journal,
+            self._account,
+            self._timeouts,
+            Ways(self._certain, self._train, self._go_on),
+        )
+        self._plane: ControlPlane | None = None
+        self._programs: Mapping[int, Sequence[Program]] = {}
+        self._training: dict[int, int] = {}
+        self._calls = 0
+        self._outcomes: dict[int, Outcome] = {}
+        self._settled_s = now()
+        self._head_lost: tuple[str, float] | None = None
+        self.wanted = 0
+        """Workers that were asked for in addition to those that the run began with."""
 
-    def request_drain(self) -> bool:
-        """Stop behind the step that runs; True the first time."""
-        first = not self._drain.is_set()
-        self._drain.set()
-        return first
-
-    def beat(self, beat: Beat) -> BeatReply:
-        """Take a worker's beat and events."""
-        refuse_older(beat, self._mission.plan.generation)
-        delivery = self._inbox.take(beat)
-        self._beats[beat.worker] = (beat, time.monotonic())
-        for record in delivery.records:
-            self._arrived.put(parse_event(record.line))
-        command = Command.DRAIN if self._drain.is_set() else Command.NONE
-        return BeatReply(command, self._mission.plan.generation, delivery.acknowledged)
+    def put(self, note: Note) -> None:
+        """Let the controller's thread know of something. From any thread."""
+        self._mailbox.put(note)
 
     # -- the run
 
@@ -223,276 +141,260 @@ class Controller:
         """Carry the mission out; the last event, which was emitted too.
 
         Raises:
-            KeyboardInterrupt: and whatever else ends the driver; workers are the caller's to end.
+            UserError: the workers cannot build the workload, or a checkpoint does not fit.
         """
+        self._plane = plane
         try:
-            outcome = self._train(plane)
-            reason = f"{outcome.step} of {self._mission.job.steps} steps are done"
-            ended = State.DRAINED if outcome.drained else State.FINISHED
-        except (_Failed, CrewError) as failed:
+            self._start()
+            while self._training or self._keeper.busy or not self._saved():
+                self._turn()
+            ended, reason = self._finished()
+        except (RefusedError, CrewError) as failed:
             ended, reason = State.FAILED, str(failed)
         except UserError as error:
             self._end(State.FAILED, str(error))
             raise
         return self._end(ended, reason)
 
+    def _start(self) -> None:
+        if self._journal.history.plan is None:
+            announce(self._desk, self._journal.history.controllers == 1)
+            self._crew.assign([self._assignment(worker) for worker in sorted(self._crew.facts)])
+            self._life.enter(State.TRAINING)
+            self._train(self._mission.plan)
+            self._recovery.begin(self._mission.programs)
+            return
+        last = take_over(self._desk, self._journal.history)
+        self._keeper.know(last)
+        self._life.enter(State.TRAINING)
+        self._train(self._members.plan)
+        self._go_on(self._members.plan)
+        if self._journal.history.unsettled:
+            self._recover(())
+
+    def _turn(self) -> None:
+        note = self._mailbox.take(_LOOK_S)
+        while note is not None:
+            self._read(note)
+            note = self._mailbox.take(0.0)
+        if self.front.draining and self._life.state is State.TRAINING:
+            self._life.enter(State.DRAINING)
+        failures = self._detector.look(self._members.members, self._programs, self._settled_s)
+        if failures:
+            self._recover(failures)
+        elif self._stuck():
+            self._recover(())
+        self._keeper.go_on()
+        if not self._training and self._life.state is not State.SAVING:
+            self._life.enter(State.SAVING)
+            self._keeper.want(self._step(), self._recorder.ledger)
+        self._check_head()
+        if self._mailbox.empty():
+            self._brain.think()
+
+    def _saved(self) -> bool:
+        """Whether the end is reached: all have ended and the last checkpoint was tried."""
+        return self._life.state is State.SAVING
+
+    def _finished(self) -> tuple[State, str]:
+        step = self._step()
+        if self._keeper.step != step:
+            raise RefusedError(
+                f"{step} steps are done, but their state could not be saved: {self._keeper.unsaved}"
+            )
+        reason = f"{step} of {self._mission.job.steps} steps are done"
+        if self._head_lost is not None:
+            return State.FAILED, f"{self._head_lost[0]}; {reason} and saved"
+        drained = any(outcome.drained for outcome in self._outcomes.values())
+        return (State.DRAINED if drained else State.FINISHED), reason
+
+    def _step(self) -> int:
+        return max(
+            (o.step for o in self._outcomes.values()), default=self._recorder.ledger.committed
+        )
+
     def _end(self, ended: State, reason: str) -> RunEnded:
         self._life.enter(ended)
-        saved = self._saver.saved
+        self._crew.hang_up(self._timeouts.grace_s)
         end = RunEnded(
             time_s=time.time(),
             outcome=ended.value,
-            step=self._ledger.committed,
+            step=self._recorder.ledger.committed,
             reason=reason,
-            state_hash=saved.found.manifest.state_hash if saved else None,
+            state_hash=self._keeper.state_hash,
         )
-        self._emit(end)
-        self._events.close()
+        self._recorder.emit(end)
+        self._journal.write(Closed(time_s=time.time(), outcome=ended.value))
+        self.front.roll.close()
+        self._feed.close()
         return end
 
-    def _train(self, plane: ControlPlane) -> Outcome:
-        workers = self._mission.plan.workers
-        self._crew.assign([self._assignment(worker, plane) for worker in workers])
-        self._crew.connect(workers)
-        self._life.enter(State.TRAINING)
-        training = self._crew.train(workers)
-        outcomes: list[Outcome] = []
-        while training or self._saver.busy or self._due:
-            if self._drain.is_set() and self._life.state is State.TRAINING:
-                self._life.enter(State.DRAINING)
-            for future in finished([*training, *self._saver.futures], _LOOK_S):
-                if future in training:
-                    outcomes.append(self._outcome(training.pop(future), future, training))
-                elif future in self._saver.futures:
-                    self._take_saved(future)
-            self._take_events()
-            self._watch(training)
-            if not training and self._life.state is not State.SAVING:
-                self._life.enter(State.SAVING)
-                self._want_checkpoint(outcomes[0].step)
-            self._save_if_due()
-        self._take_events()
-        if self._checkpoint_step != outcomes[0].step:
-            raise _Failed(
-                f"{outcomes[0].step} steps are done, but their state could not be saved: "
-                f"{self._unsaved}"
-            )
-        return outcomes[0]
+    # -- what happens
 
-    def _assignment(self, worker: int, plane: ControlPlane) -> Assignment:
-        mission = self._mission
-        validation = mission.validation.get(worker)
+    def _read(self, note: Note) -> None:
+        match note:
+            case Ended():
+                self._ended(note)
+            case Wrote():
+                self._keeper.take(note.step, note.worker, note.answer)
+            case Stepped():
+                self._stepped(note.event, note.ledger)
+            case Gone():
+                if note.who.worker not in self._members.lost:
+                    self._detector.left(note.who.worker)
+            case Differ():
+                raise RefusedError(str(note.error))
+            case HeadLost():
+                self._head_lost = (note.reason, self._now() + self._timeouts.drain_s)
+                self.front.request_drain()
+            case Joined():
+                self._joined(note)
+            case Leave():
+                self._members.leaving.add(note.worker)
+
+    def _ended(self, note: Ended) -> None:
+        if self._training.get(note.worker) != note.call:
+            return  # of a call that another one has replaced
+        del self._training[note.worker]
+        match note.answer:
+            case Outcome():
+                self._outcomes[note.worker] = note.answer
+            case Trouble():
+                self._detector.trouble(note.answer)
+            case Silence(dead=True):
+                self._detector.died(note.worker, note.answer.reason)
+            case Silence():
+                self._detector.trouble(self._raised(note.worker, note.answer))
+
+    def _stepped(self, event: StepDone, ledger: Ledger) -> None:
+        self._keeper.done(event, ledger)
+        self._brain.watch(self._members.plan)
+        recovered = self._account.step(event)
+        if recovered is not None:
+            self._recorder.emit(recovered)
+
+    def _raised(self, worker: int, silence: Silence) -> Trouble:
+        heard = self._detector.heard().get(worker)
+        return Trouble(
+            worker=worker,
+            node=self._crew.facts[worker].node,
+            step=heard.beat.step if heard else self._recorder.ledger.committed,
+            action=heard.beat.action if heard else "",
+            cause=silence.reason,
+            traceback=str(silence.error or ""),
+            secondary=False,
+        )
+
+    def _joined(self, note: Joined) -> None:
+        if note.facts is None:
+            self._recorder.warn(f"worker {note.worker} did not come up: {note.reason}")
+            return
+        self._crew.add(note.worker, note.actor, note.facts)
+        self._members.join(note.worker)
+
+    # -- failures
+
+    def _recover(self, failures: Sequence[Failure]) -> None:
+        back = self._life.state
+        self._life.enter(State.RECOVERING)
+        try:
+            if self._mission.job.recovery.strategy is Choice.NONE and failures:
+                raise RefusedError("recovery.strategy is none")
+            self._recovery.answer(failures)
+        except RefusedError as refused:
+            if not failures:
+                raise
+            self._fail(failures[0], str(refused))
+        self._life.enter(State.TRAINING if back is State.SAVING else back)
+
+    def _fail(self, first: Failure, refusal: str) -> None:
+        """End the run with its first cause."""
+        workers = self._mission.plan.workers
+        worker = -1 if first.worker is None else first.worker
+        self._recorder.emit(
+            WorkerFailed(
+                time_s=time.time(),
+                worker=worker,
+                node=first.node,
+                rank=workers.index(worker) if worker in workers else -1,
+                step=first.step,
+                action=first.action,
+                cause=first.evidence,
+                traceback=first.traceback,
+            )
+        )
+        raise RefusedError(
+            f"worker {worker} failed in step {first.step}: {first.evidence}; {refusal}"
+        )
+
+    def _certain(self) -> tuple[Failure, ...]:
+        """What is certain by now, for a recovery that is under way."""
+        note = self._mailbox.take(0.0)
+        while note is not None:
+            self._read(note)
+            note = self._mailbox.take(0.0)
+        return self._detector.look(tuple(self._members.known), {}, self._settled_s)
+
+    def _stuck(self) -> bool:
+        """Somebody misses a message, and nothing tells whose: meeting anew heals what can be."""
+        waited_s = self._detector.alarmed(self._members.members)
+        return waited_s is not None and waited_s > self._timeouts.suspect_s
+
+    def _check_head(self) -> None:
+        if self._head_lost is not None and self._now() > self._head_lost[1]:
+            kept = self._keeper.step
+            saved = "no checkpoint was written" if kept is None else f"step {kept} is saved"
+            raise RefusedError(f"{self._head_lost[0]}; the last step could not be saved, {saved}")
+
+    # -- workers
+
+    def _assignment(self, worker: int) -> Assignment:
+        assert self._plane is not None, "run() has the control plane"
+        mission, credentials = self._mission, self._plane.credentials
+        plan = self._mission.plan
         return Assignment(
             job=mission.job,
             workload_config=mission.workload_config,
             worker=worker,
-            plan=str(mission.plan),
-            program=str(mission.programs[worker]),
-            validation=str(validation) if validation else None,
+            layers=plan.held(worker) if worker in plan.workers else (),
             folder=str(mission.folder),
             resume=mission.resume,
-            control_address=plane.credentials.address,
-            control_token=plane.credentials.token,
+            control_address=credentials.address,
+            control_token=credentials.token,
         )
 
-    def _emit(self, event: Event) -> None:
-        self._events.append(event.to_json())
-        self._emit_to(event)
+    def _go_on(self, plan: Plan) -> None:
+        """Everybody in ``plan`` trains under it."""
+        self._programs = {w: (p,) for w, p in self._recorder.programs.items()}
+        self._settled_s = self._now()
+        self._detector.clear(plan.workers)
+        self._brain.prepare(plan, sorted(self._members.spares), self._keeper.step)
 
-    def _warn(self, message: str) -> None:
-        self._emit(Warned(time_s=time.time(), message=message))
+    def _train(self, plan: Plan) -> None:
+        """Let the engines of ``plan`` run that do not; they wait for their part."""
+        for worker in plan.workers:
+            if worker not in self._training:
+                self._outcomes.pop(worker, None)
+                self._calls += 1
+                self._training[worker] = self._calls
+                self._crew.train(worker, partial(self._put_end, worker, self._calls))
 
-    # -- what workers report
+    def _put_end(self, worker: int, call: int, answer: Outcome | Trouble | Silence) -> None:
+        self._mailbox.put(Ended(worker, call, answer))
 
-    def _take_events(self) -> None:
-        while True:
-            try:
-                event = self._arrived.get_nowait()
-            except queue.Empty:
-                return
-            match event:
-                case StepDone():
-                    self._step_done(event)
-                case LayersHashed():
-                    self._layers_hashed(event)
-                case LayersTimed():
-                    self._layers_timed(event)
-                case _:
-                    self._emit(event)
+    def _missed(self, missed: Missed) -> None:
+        if missed.worker in self._members.members:
+            self._detector.missed(missed)
+            self._mailbox.put(Wake())
 
-    def _step_done(self, event: StepDone) -> None:
-        self._ledger = self._ledger.commit(event.step - 1, event.samples, skipped=event.skipped)
-        self._last = event
-        self._emit(event)
-        every, last = self._mission.job.checkpoint.every, self._mission.job.steps
-        if event.step == last or (every and event.step % every == 0):
-            self._want_checkpoint(event.step)
-
-    def _layers_timed(self, event: LayersTimed) -> None:
-        if not self._timings.take(event.worker, event.times):
-            return
-        mission = self._mission
-        profile = self._timings.apply(mission.profile, f"measured before step {event.step}")
-        self._emit(plan_chosen(mission.plan, mission.programs, profile, mission.exact))
-        try:
-            keep(mission.folder, mission.config, profile)
-        except OSError as error:
-            self._warn(f"the measured profile could not be kept: {error}")
-
-    def _layers_hashed(self, event: LayersHashed) -> None:
-        by_worker = self._hashed.setdefault(event.step, {})
-        by_worker[event.worker] = event.hashes
-        if len(by_worker) < len(self._mission.plan.workers):
-            return
-        del self._hashed[event.step]
-        layers: dict[str, str] = {}
-        for worker, hashes in sorted(by_worker.items()):
-            for name, value in hashes.items():
-                if layers.setdefault(name, value) != value:
-                    raise ReplicasDifferError(
-                        f"after step {event.step} worker {worker} holds another state of layer "
-                        f"{name} than the other holders"
-                    )
-        total = combine({name: int(value, 16) for name, value in layers.items()})
-        now = time.time()
-        self._emit(StateHashed(time_s=now, step=event.step, state_hash=total, layers=layers))
-
-    # -- checkpoints
-
-    def _want_checkpoint(self, step: int) -> None:
-        """Note that ``step``, the last committed one, is to be saved; once."""
-        if step > self._wanted:
-            self._wanted = step
-            self._due = (step, self._ledger)
-
-    def _save_if_due(self) -> None:
-        if self._due is None or self._saver.busy:
-            return
-        (step, ledger), self._due = self._due, None
-        try:
-            self._saver.begin(step, ledger)
-        except CheckpointFailedError as error:
-            self._not_saved(error)
-
-    def _not_saved(self, error: CheckpointFailedError) -> None:
-        self._unsaved = str(error)
-        self._warn(f"{error}; training goes on")
-
-    def _take_saved(self, future: Any) -> None:  # noqa: ANN401 - Ray's reference
-        try:
-            written = self._saver.take(future)
-        except CheckpointFailedError as error:
-            self._not_saved(error)
-            return
-        if written is not None:
-            found = written.found
-            self._checkpoint_step = found.step
-            self._emit(
-                CheckpointWritten(
-                    time_s=time.time(),
-                    step=found.step,
-                    path=str(found.folder),
-                    bytes=found.manifest.total_bytes,
-                    seconds=written.seconds,
-                    state_hash=found.manifest.state_hash,
-                )
-            )
-
-    def _manifest(
-        self, step: int, files: tuple[LayerFile, ...], state_hash: str, ledger: Ledger
-    ) -> Manifest:
-        mission = self._mission
-        return Manifest(
-            job=mission.job.name,
-            step=step,
-            seed=mission.job.seed,
-            created=utc_now(),
-            config=mission.config,
-            fingerprint=mission.fingerprint,
-            identity=mission.identity,
-            plan=str(mission.plan),
-            generation=mission.plan.generation,
-            layers=files,
-            state_hash=state_hash,
-            ledger=ledger,
+    def _save(self, worker: int, step: int, folder: str) -> None:
+        self._crew.save(
+            worker, step, folder, lambda answer: self._mailbox.put(Wrote(step, worker, answer))
         )
 
-    # -- failures
+    def _told(self, emit: Callable[[Event], None]) -> Callable[[Event], None]:
+        def tell(event: Event) -> None:
+            self._feed.append(event.to_json())
+            emit(event)
 
-    def _outcome(
-        self,
-        worker: int,
-        future: Any,  # noqa: ANN401 - Ray's reference
-        others: Mapping[Any, int],
-    ) -> Outcome:
-        outcome = self._answer(worker, future)
-        if isinstance(outcome, Trouble):
-            self._fail([outcome], others)
-        return outcome
-
-    def _watch(self, training: Mapping[Any, int]) -> None:
-        now = time.monotonic()
-        for worker in training.values():
-            beat, at = self._beats.get(worker, (None, now))
-            if beat is not None and now - at > self._timeouts.grace_s:
-                trouble = Trouble(
-                    worker=worker,
-                    node=self._crew.facts[worker].node,
-                    step=beat.step,
-                    action=beat.action,
-                    cause=f"silent for {now - at:.1f} s (detect is {self._mission.job.detect:g} s)",
-                    traceback="",
-                    secondary=False,
-                )
-                self._fail([trouble], {})
-
-    def _answer(self, worker: int, future: Any) -> Outcome | Trouble:  # noqa: ANN401
-        try:
-            answer = result(future)
-        except Exception as error:
-            return self._trouble(worker, error)
-        assert isinstance(answer, Outcome | Trouble)
-        return answer
-
-    def _trouble(self, worker: int, error: Exception) -> Trouble:
-        beat, _ = self._beats.get(worker, (None, 0.0))
-        cause = "its process died" if is_death(error) else f"{type(error).__name__}: {error}"
-        return Trouble(
-            worker=worker,
-            node=self._crew.facts[worker].node,
-            step=beat.step if beat else self._ledger.committed,
-            action=beat.action if beat else "",
-            cause=cause,
-            traceback="" if is_death(error) else str(error),
-            secondary=False,
-        )
-
-    def _fail(self, troubles: list[Trouble], others: Mapping[Any, int]) -> NoReturn:
-        """End the run with the first cause: not with a worker that only misses another one."""
-        remaining = dict(others)
-        deadline = time.monotonic() + self._timeouts.suspect_s
-        while remaining and all(t.secondary for t in troubles) and time.monotonic() < deadline:
-            for future in finished(list(remaining), _LOOK_S):
-                answer = self._answer(remaining.pop(future), future)
-                if isinstance(answer, Trouble):
-                    troubles.append(answer)
-        self._take_events()
-        first = min(troubles, key=lambda trouble: trouble.secondary)
-        workers: Sequence[int] = self._mission.plan.workers
-        self._emit(
-            WorkerFailed(
-                time_s=time.time(),
-                worker=first.worker,
-                node=first.node,
-                rank=workers.index(first.worker),
-                step=first.step,
-                action=first.action,
-                cause=first.cause,
-                traceback=first.traceback,
-            )
-        )
-        raise _Failed(f"worker {first.worker} failed in step {first.step}: {first.cause}")
-
-
-class _Failed(Exception):
-    """The run cannot go on; the text is one line."""
+        return tell

@@ -1,169 +1,226 @@
-"""The workers of a cluster as Ray actors: started once, kept warm, given assignments.
+"""The crew: calls to warm workers, by number. Every call has a bound.
 
-Ray places processes and tells when one dies; it is not asked for more. Every call has a bound.
+Workers are Ray actors that :mod:`ithaca.runtime.agency` starts and ends; a crew holds nothing but
+their handles, so that it can be sent to another process. Ray places processes and tells when one
+dies; it is not asked for more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from ithaca.runtime.cluster import Cluster
+from ithaca.runtime.answers import Answers, result
 from ithaca.runtime.errors import UserError
-from ithaca.runtime.orders import Assignment, Facts, NotSaved, Outcome, Saved, Trouble
-
-T = TypeVar("T")
+from ithaca.runtime.orders import Assignment, Deployment, Facts, NotSaved, Outcome, Saved, Trouble
 
 
 class CrewError(RuntimeError):
     """A worker did not come up or did not answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Instead of an answer.
+
+    Attributes:
+        reason: one line.
+        dead: the worker's process is gone; otherwise it was late, or the call raised.
+        error: what the call raised, if it did.
+    """
+
+    reason: str
+    dead: bool = False
+    error: Exception | None = None
+
+
+class Call:
+    """A call to some workers that is under way."""
+
+    def __init__(self, futures: Mapping[int, Any]) -> None:
+        self._waiting = dict(futures)
+        self._answers: dict[int, Any] = {}
+
+    @property
+    def waiting(self) -> frozenset[int]:
+        """Workers that have not answered yet."""
+        return frozenset(self._waiting)
+
+    def poll(self, bound_s: float) -> dict[int, Any]:
+        """The answers so far, or :class:`Silence`; waits at most ``bound_s`` seconds for all."""
+        import ray
+
+        if self._waiting:
+            futures = list(self._waiting.values())
+            done, _ = ray.wait(futures, num_returns=len(futures), timeout=bound_s)
+            for worker, future in list(self._waiting.items()):
+                if future in done:
+                    del self._waiting[worker]
+                    self._answers[worker] = _spoken(result(future))
+        return dict(self._answers)
+
+    def answers(self, bound_s: float) -> dict[int, Any]:
+        """The answer of everybody; who has not answered within ``bound_s`` seconds is silent."""
+        late = Silence(f"did not answer within {bound_s:g} s")
+        return {**self.poll(bound_s), **dict.fromkeys(self._waiting, late)}
+
+
 class Crew:
-    """Warm workers, numbered from 0; a context manager that ends them.
+    """Calls to workers that are numbered from 0; a number is never used twice.
 
     Args:
-        cluster: where they live.
-        size: how many.
-        threads: intra-op threads of each.
-        device: ``cpu`` or ``cuda``.
-        interface: network interface that they talk over, or None.
-        join_s: bound for a worker to come up.
+        actors: handle of each worker.
+        facts: what each said of itself.
+        join_s: bound for calls that load data or connect.
     """
 
     def __init__(
-        self,
-        cluster: Cluster,
-        size: int,
-        *,
-        threads: int = 1,
-        device: str = "cpu",
-        interface: str | None = None,
-        join_s: float = 76.0,
+        self, actors: Mapping[int, Any], facts: Mapping[int, Facts], join_s: float
     ) -> None:
-        import ray
+        self.actors = dict(actors)
+        self.facts = dict(facts)
+        self.join_s = join_s
+        self._answers: Answers | None = None
 
-        from ithaca.runtime.worker import Worker
+    def __reduce__(self) -> tuple[type[Crew], tuple[dict[int, Any], dict[int, Facts], float]]:
+        return Crew, (self.actors, self.facts, self.join_s)
 
-        options = cluster.worker_options() | {"max_concurrency": 4, "max_restarts": 0}
-        if device == "cuda":
-            options["num_gpus"] = 1
-        # Before torch starts in the worker: kernels change bits with the number of threads.
-        variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        actor = ray.remote(Worker).options(runtime_env={"env_vars": variables}, **options)
-        self._join_s = join_s
-        self.actors: dict[int, Any] = {
-            number: actor.remote(threads, device, interface) for number in range(size)
-        }
-        addresses = {machine.id: machine.address for machine in cluster.nodes()}
-        self.facts: dict[int, Facts] = self._meet(addresses)
+    def part(self, workers: Iterable[int]) -> Crew:
+        """A crew of some of these workers."""
+        chosen = sorted(workers)
+        actors = {worker: self.actors[worker] for worker in chosen}
+        return Crew(actors, {worker: self.facts[worker] for worker in chosen}, self.join_s)
 
-    def _meet(self, addresses: Mapping[str, str]) -> dict[int, Facts]:
-        own = next(iter(addresses.values()))
-        return self._all(lambda a: a.facts.remote(own), self.actors, self._join_s, "come up")
+    def add(self, worker: int, actor: Any, facts: Facts) -> None:  # noqa: ANN401 - Ray's handle
+        """A worker that came later."""
+        self.actors[worker], self.facts[worker] = actor, facts
 
-    def _all(
-        self, call: Callable[[Any], Any], workers: Mapping[int, Any], bound_s: float, what: str
-    ) -> dict[int, Any]:
-        """The answer of every worker, or the first error as it is."""
-        import ray
-
-        answers = {number: call(actor) for number, actor in workers.items()}
-        try:
-            ready = ray.get(list(answers.values()), timeout=bound_s)
-        except ray.exceptions.GetTimeoutError:
-            done, _ = ray.wait(list(answers.values()), num_returns=len(answers), timeout=0)
-            late = [number for number, answer in answers.items() if answer not in done]
-            raise CrewError(f"workers {late} did not {what} within {bound_s:g} s") from None
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        except ray.exceptions.RayActorError as error:
-            raise CrewError(f"a worker died before it could {what}: {error}") from None
-        return dict(zip(answers, ready, strict=True))
+    # -- calls that everybody has to answer
 
     def assign(self, assignments: Sequence[Assignment]) -> None:
         """Give everybody their layers.
 
         Raises:
             UserError: the workload refuses its options, or a checkpoint does not fit.
+            CrewError: a worker died or is late.
         """
-        by_worker = {assignment.worker: assignment for assignment in assignments}
+        by_worker = {assignment.worker: (assignment,) for assignment in assignments}
         try:
-            self._each("assign", {w: (a,) for w, a in by_worker.items()}, "build its layers")
+            self._all("assign", by_worker, "build its layers")
         except ValueError as error:
             raise UserError(f"a worker cannot take its part: {error}") from error
 
-    def connect(self, workers: Sequence[int]) -> None:
-        """Let the first worker host the store, and everybody meet there."""
-        first = min(workers)
-        opened = self._each("open_store", {first: (self._join_s,)}, "open the store")
-        meeting = (self.facts[first].address, opened[first])
-        self._each("connect", dict.fromkeys(workers, meeting), "meet the others")
-
-    def _each(
-        self, method: str, arguments: Mapping[int, tuple[Any, ...]], what: str
-    ) -> dict[int, Any]:
-        actors = {worker: self.actors[worker] for worker in arguments}
-        numbers = {id(actor): worker for worker, actor in actors.items()}
-        return self._all(
-            lambda actor: getattr(actor, method).remote(*arguments[numbers[id(actor)]]),
-            actors,
-            self._join_s,
-            what,
-        )
-
-    def train(self, workers: Sequence[int]) -> dict[Any, int]:
-        """Start to train; futures of :class:`Outcome` or :class:`Trouble`, with their workers."""
-        return {self.actors[worker].train.remote(): worker for worker in workers}
-
-    def save(self, workers: Sequence[int], step: int, folder: str) -> dict[Any, int]:
-        """Start to write; futures of :class:`Saved` or :class:`NotSaved`, with their workers."""
-        return {self.actors[worker].save.remote(step, folder): worker for worker in workers}
-
     def release(self) -> None:
         """Everybody gives up its assignment and stays warm."""
-        self._each("release", dict.fromkeys(self.actors, ()), "release its layers")
+        self._all("release", dict.fromkeys(self.actors, ()), "release its layers")
 
-    def dismiss(self) -> None:
-        """End all workers at once."""
+    # -- calls that some may not answer
+
+    def ask(
+        self, method: str, arguments: Mapping[int, tuple[Any, ...]], bound_s: float
+    ) -> dict[int, Any]:
+        """Call ``method`` of workers; the answer of each, or :class:`Silence`."""
+        return self.call(method, arguments).answers(bound_s)
+
+    def call(self, method: str, arguments: Mapping[int, tuple[Any, ...]]) -> Call:
+        """Call ``method`` of workers without waiting."""
+        return Call(
+            {
+                worker: getattr(self.actors[worker], method).remote(*given)
+                for worker, given in arguments.items()
+            }
+        )
+
+    def stand(self, workers: Iterable[int], generation: int) -> Call:
+        """Stop everybody for ``generation``; answers are standings."""
+        return self.call("stand", dict.fromkeys(workers, (generation,)))
+
+    def adopt(self, deployments: Mapping[int, Deployment]) -> Call:
+        """Give everybody its part of a generation; answers come when its workers have met."""
+        return self.call("adopt", {worker: (part,) for worker, part in deployments.items()})
+
+    def dump(self, workers: Iterable[int]) -> Call:
+        """The stacks of all threads; answers are texts."""
+        return self.call("dump", dict.fromkeys(workers, ()))
+
+    # -- calls whose answers come later
+
+    def train(self, worker: int, take: Callable[[Outcome | Trouble | Silence], None]) -> None:
+        """Let a worker train, or wait for one that trains already; ``take`` gets how it ended."""
+        future = self.actors[worker].train.remote()
+        self._later().add(future, lambda answer: take(_spoken(answer)))
+
+    def prepare(self, assignment: Assignment, take: Callable[[Silence | None], None]) -> None:
+        """Give a worker that came later its assignment; ``take`` is told when it is done."""
+        future = self.actors[assignment.worker].assign.remote(assignment)
+        self._later().add(future, lambda answer: take(_spoken(answer)))
+
+    def pause(self, worker: int, take: Callable[[int | Silence], None]) -> None:
+        """Let all stand still behind a step; ``take`` gets its number once this one does."""
+        future = self.actors[worker].pause.remote()
+        self._later().add(future, lambda answer: take(_spoken(answer)))
+
+    def save(
+        self, worker: int, step: int, folder: str, take: Callable[[Saved | NotSaved], None]
+    ) -> None:
+        """Let a worker write its layers for a checkpoint; ``take`` gets what it wrote."""
+
+        def saved(answer: Any) -> None:  # noqa: ANN401 - what Ray had
+            spoken = _spoken(answer)
+            lost = isinstance(spoken, Silence)
+            take(NotSaved(f"a writer died: {spoken.reason}") if lost else spoken)
+
+        self._later().add(self.actors[worker].save.remote(step, folder), saved)
+
+    def kill(self, worker: int) -> None:
+        """End a worker's process, also one that is stopped, if it can be reached from here."""
         import ray
 
-        if ray.is_initialized():
-            for actor in self.actors.values():
-                ray.kill(actor)
-        self.actors.clear()
+        facts = self.facts[worker]
+        if facts.node == socket.gethostname():
+            try:
+                os.kill(facts.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+        elif ray.is_initialized():
+            ray.kill(self.actors[worker])
 
-    def __enter__(self) -> Crew:
-        return self
+    def hang_up(self, timeout_s: float) -> None:
+        """Wait for no more answers."""
+        if self._answers is not None:
+            self._answers.stop(timeout_s)
+            self._answers = None
 
-    def __exit__(self, *_: object) -> None:
-        self.dismiss()
+    def _later(self) -> Answers:
+        if self._answers is None:
+            self._answers = Answers()
+        return self._answers
+
+    def _all(
+        self, method: str, arguments: Mapping[int, tuple[Any, ...]], what: str
+    ) -> dict[int, Any]:
+        """The answer of every worker, or the first error as it is."""
+        answers = self.ask(method, arguments, self.join_s)
+        for worker, answer in answers.items():
+            if isinstance(answer, Silence):
+                if answer.error is not None:
+                    raise answer.error
+                raise CrewError(f"worker {worker} did not {what}: {answer.reason}")
+        return answers
 
 
-def result(future: Any) -> Outcome | Trouble | Saved | NotSaved:  # noqa: ANN401 - Ray's reference
-    """What a finished future holds; raises if its worker died."""
+def _spoken(answer: Any) -> Any:  # noqa: ANN401 - whatever a worker's method returns
+    """``answer``, with an exception turned into :class:`Silence`."""
     import ray
 
-    try:
-        return ray.get(future)  # type: ignore[no-any-return]
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-
-
-def finished(futures: Sequence[Any], bound_s: float) -> list[Any]:
-    """Those of ``futures`` that are done; waits at most ``bound_s`` seconds for the first."""
-    import ray
-
-    if not futures:
-        return []
-    ready, _ = ray.wait(list(futures), num_returns=1, timeout=bound_s)
-    if ready:
-        ready, _ = ray.wait(list(futures), num_returns=len(futures), timeout=0)
-    return list(ready)
-
-
-def is_death(error: BaseException) -> bool:
-    """Whether ``error`` says that a worker's process is gone."""
-    import ray
-
-    return isinstance(error, ray.exceptions.RayActorError)
+    if isinstance(answer, ray.exceptions.ActorUnavailableError):
+        return Silence("Ray does not reach it")
+    if isinstance(answer, ray.exceptions.RayActorError):
+        return Silence("its process died", dead=True)
+    if isinstance(answer, Exception):
+        return Silence(f"{type(answer).__name__}: {answer}", error=answer)
+    return answer

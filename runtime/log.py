@@ -189,19 +189,29 @@ def read(path: str | os.PathLike[str]) -> list[Event]:
 
 
 def _events(path: Path) -> Iterator[Event]:
-    adapters: dict[type[Event], TypeAdapter[Event]] = {}
+    parse = Parser()
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 return
-            try:
-                event = parse_event(line.decode())
-                if type(event) not in adapters:
-                    adapters[type(event)] = TypeAdapter(type(event))
-                yield _checked(event, adapters[type(event)])
-            except (ValueError, TypeError, RecursionError) as error:
-                reason = _first_line(error)
-                raise LogError(f"{path}, line {number}, is no event: {reason}") from error
+            yield parse(line, f"{path}, line {number}")
+
+
+class Parser:
+    """Makes events of lines, with fields of the declared types."""
+
+    def __init__(self) -> None:
+        self._adapters: dict[type[Event], TypeAdapter[Event]] = {}
+
+    def __call__(self, line: bytes, where: str) -> Event:
+        """The event of one line; ``LogError`` says ``where`` there is none."""
+        try:
+            event = parse_event(line.decode())
+            if type(event) not in self._adapters:
+                self._adapters[type(event)] = TypeAdapter(type(event))
+            return _checked(event, self._adapters[type(event)])
+        except (ValueError, TypeError, RecursionError) as error:
+            raise LogError(f"{where}, is no event: {_first_line(error)}") from error
 
 
 def _checked(event: Event, adapter: TypeAdapter[Event]) -> Event:

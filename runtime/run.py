@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,32 +11,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ithaca.planner.schedule import validation_programs
-from ithaca.runtime.checkpoint.compatibility import check_resume
+from ithaca.runtime.agency import Agency
 from ithaca.runtime.checkpoint.store import CheckpointStore, Found
 from ithaca.runtime.cluster import Cluster, ClusterError
 from ithaca.runtime.config.job import ControlConfig, Job
 from ithaca.runtime.config.load import LoadedJob
-from ithaca.runtime.control.plane import ControlPlane
-from ithaca.runtime.controller import Controller, Mission, plan_chosen
 from ithaca.runtime.crew import Crew, CrewError
+from ithaca.runtime.driver import Driver, Emit
 from ithaca.runtime.errors import UserError
-from ithaca.runtime.events import (
-    Event,
-    RunEnded,
-    RunStarted,
-    Showcase,
-    Warned,
-    WorkerJoined,
-)
+from ithaca.runtime.events import Event, RunEnded, Showcase, Warned
 from ithaca.runtime.folder import LOG
 from ithaca.runtime.lock import RunLock
 from ithaca.runtime.log import EventLog
+from ithaca.runtime.mission import Mission
 from ithaca.runtime.preview import Preview, preview
 from ithaca.runtime.showcase import showcase
 from ithaca.runtime.timeouts import Timeouts
-
-Emit = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +63,11 @@ def find_checkpoint(folder: Path, resume: bool) -> tuple[Found | None, tuple[str
 
 
 @contextmanager
-def recording(folder: Path, listeners: Sequence[Emit]) -> Iterator[Emit]:
-    """Owns the run folder and its event log; what is emitted reaches log and listeners."""
-    waiting: list[str] = []
-    with RunLock(folder) as lock, EventLog(folder / LOG, warn=waiting.append) as log:
+def owning(folder: Path) -> Iterator[tuple[str, ...]]:
+    """Holds the run folder, with what a crash left half-done put right; warnings about that."""
+    with RunLock(folder) as lock:
         left = CheckpointStore(folder, keep=1).clean(lock)
-        waiting += [f"removed what a crash left of a checkpoint: {path.name}" for path in left]
-
-        def emit(event: Event) -> None:
-            log(event)
-            for listener in listeners:
-                listener(event)
-            while waiting:
-                warned = Warned(time_s=time.time(), message=waiting.pop())
-                for listener in listeners:
-                    listener(warned)
-
-        yield emit
+        yield tuple(f"removed what a crash left of a checkpoint: {path.name}" for path in left)
 
 
 def identity_of(crew: Crew, workers: Sequence[int]) -> dict[str, str]:
@@ -118,7 +97,7 @@ def train(
     *,
     resume: bool = False,
     listeners: Sequence[Emit] = (),
-    on_controller: Callable[[Controller], None] = lambda _: None,
+    on_controller: Callable[[Driver], None] = lambda _: None,
 ) -> RunEnded | None:
     """Train a job from cluster to showcase; its last event, or None if nothing is left to do.
 
@@ -126,34 +105,38 @@ def train(
         loaded: the job.
         folder: of the run; made if missing.
         resume: go on from the newest whole checkpoint in ``folder``.
-        listeners: called with every event, besides the log.
-        on_controller: told the controller, so that signals can reach it.
+        listeners: called with every event, in this thread.
+        on_controller: told the driver, so that signals can reach it.
 
     Raises:
         UserError: the job, the folder or the cluster cannot be used.
     """
     seen = preview(loaded)
-    with recording(folder, listeners) as emit:
+    with owning(folder) as left:
         found, warnings = find_checkpoint(folder, resume)
         if found is not None and found.step >= loaded.job.steps:
             return None
-        start = Start(loaded, seen, folder, found, warnings)
-        with cluster_of(loaded.job, len(seen.plan.workers)) as crew:
-            end = carry_out(start, crew, emit, on_controller)
+        start = Start(loaded, seen, folder, found, (*left, *warnings))
+        size = len(seen.plan.workers) + loaded.job.recovery.spares
+        with cluster_of(loaded.job, size) as (cluster, agency):
+            crew = hired(loaded.job, agency, size)
+            mission = mission_of(start, crew)
+            driver = Driver(mission, cluster, agency, crew, listeners)
+            on_controller(driver)
+            end = driver.run()
         if end.outcome == "finished":
-            tell_showcase(start, emit)
+            tell_showcase(start, listeners)
     return end
 
 
 @contextmanager
-def cluster_of(job: Job, size: int) -> Iterator[Crew]:
-    """``size`` warm workers on the cluster that ``job`` names.
+def cluster_of(job: Job, size: int) -> Iterator[tuple[Cluster, Agency]]:
+    """The cluster that ``job`` names, with room for ``size`` workers, and who hires them there.
 
     Raises:
-        UserError: the cluster cannot be had, or has no room.
+        UserError: the cluster cannot be had.
     """
     settings = job.cluster
-    join_s = Timeouts.from_detect(job.detect).join_s
     try:
         cluster = Cluster.start(
             size, settings.address, interface=settings.interface, paths=[Path.cwd()]
@@ -161,53 +144,57 @@ def cluster_of(job: Job, size: int) -> Iterator[Crew]:
     except ClusterError as error:
         raise UserError(str(error)) from error
     with cluster:
-        try:
-            crew = Crew(
-                cluster,
-                size,
-                threads=settings.threads,
-                device=settings.device,
-                interface=settings.interface,
-                join_s=join_s,
-            )
-        except CrewError as error:
-            raise UserError(
-                f"{error}. Is there room for {size} workers on the cluster {settings.address!r}?"
-            ) from error
-        with crew:
-            yield crew
+        agency = Agency(
+            cluster,
+            threads=settings.threads,
+            device=settings.device,
+            interface=settings.interface,
+            join_s=Timeouts.from_detect(job.detect).join_s,
+        )
+        with agency:
+            yield cluster, agency
 
 
-def carry_out(
-    start: Start, crew: Crew, emit: Emit, on_controller: Callable[[Controller], None]
-) -> RunEnded:
-    """Run the job on ``crew``; the last event.
+def hired(job: Job, agency: Agency, size: int) -> Crew:
+    """``size`` warm workers; ``UserError`` if the cluster has no room for them."""
+    try:
+        return agency.hire(size)
+    except CrewError as error:
+        raise UserError(
+            f"{error}. Is there room for {size} workers on the cluster {job.cluster.address!r}?"
+        ) from error
 
-    Args:
-        start: what the run begins with.
-        crew: warm workers, at least those of the plan.
-        emit: from :func:`recording`.
-        on_controller: told the controller, so that signals can reach it.
+
+def mission_of(start: Start, crew: Crew) -> Mission:
+    """What a controller of this run carries out.
 
     Raises:
-        UserError: the workers differ, cannot reach this process, or cannot build the workload.
+        UserError: the workers differ, or cannot reach this process.
     """
-    control = start.loaded.job.control
-    _check_reach(control, crew, start.seen.plan.workers)
-    mission = _mission(start, crew)
-    _announce(start, mission, crew, emit)
-    controller = Controller(mission, crew, emit)
-    on_controller(controller)
-    with ControlPlane.open(
-        controller,
-        start.folder,
+    loaded, seen = start.loaded, start.seen
+    workers = sorted(crew.facts)
+    _check_reach(loaded.job.control, crew, workers)
+    metric = seen.workload.metric
+    return Mission(
+        run=secrets.token_hex(8),
         pid=os.getpid(),
         started=time.time(),
-        bind=control.bind,
-        port=control.port,
-        expose=control.expose,
-    ) as plane:
-        return controller.run(plane)
+        job=loaded.job,
+        workload_config=loaded.workload_config,
+        config=loaded.config,
+        fingerprint=seen.workload.fingerprint(),
+        identity=identity_of(crew, workers),
+        metric=metric.name,
+        metric_scale=metric.scale,
+        names=tuple(spec.name for spec in seen.model.specs),
+        ties=tuple(seen.model.pairs()),
+        plan=seen.plan,
+        programs=seen.programs,
+        profile=seen.profile,
+        folder=start.folder.resolve(),
+        resume=start.found,
+        warnings=start.warnings,
+    )
 
 
 def _check_reach(control: ControlConfig, crew: Crew, workers: Sequence[int]) -> None:
@@ -223,67 +210,19 @@ def _check_reach(control: ControlConfig, crew: Crew, workers: Sequence[int]) -> 
         )
 
 
-def tell_showcase(start: Start, emit: Emit) -> None:
-    """Emit what the workload shows with the trained model, from the newest checkpoint."""
+def tell_showcase(start: Start, listeners: Sequence[Emit]) -> None:
+    """Record what the workload shows with the trained model, from the newest checkpoint."""
     found = CheckpointStore(start.folder, keep=1).newest().found
     if found is None:
         return
     text = showcase(start.seen.workload, start.loaded.job, found)
-    if text is not None:
-        emit(Showcase(time_s=time.time(), text=text))
-
-
-def _mission(start: Start, crew: Crew) -> Mission:
-    loaded, seen = start.loaded, start.seen
-    validation = loaded.job.validation
-    batches = validation.batches
-    return Mission(
-        job=loaded.job,
-        workload_config=loaded.workload_config,
-        config=loaded.config,
-        fingerprint=seen.workload.fingerprint(),
-        identity=identity_of(crew, seen.plan.workers),
-        names=tuple(spec.name for spec in seen.model.specs),
-        plan=seen.plan,
-        programs=seen.programs,
-        profile=seen.profile,
-        validation=validation_programs(seen.plan, batches) if validation.every else {},
-        folder=start.folder.resolve(),
-        resume=start.found,
-    )
-
-
-def _announce(start: Start, mission: Mission, crew: Crew, emit: Emit) -> None:
-    metric, found = start.seen.workload.metric, start.found
-    warnings = list(start.warnings)
-    if found is not None:
-        warnings += check_resume(
-            found.manifest, mission.config, mission.fingerprint, mission.identity
-        )
-    emit(
-        RunStarted(
-            time_s=time.time(),
-            name=mission.job.name,
-            steps=mission.job.steps,
-            metric=metric.name,
-            metric_scale=metric.scale,
-            job=dict(mission.config),
-            identity=dict(mission.identity),
-            resumed_from=found.step if found else None,
-        )
-    )
-    for warning in warnings:
-        emit(Warned(time_s=time.time(), message=warning))
-    for worker in mission.plan.workers:
-        facts = crew.facts[worker]
-        emit(
-            WorkerJoined(
-                time_s=time.time(),
-                worker=worker,
-                node=facts.node,
-                pid=facts.pid,
-                device=facts.device,
-                torch=facts.torch,
-            )
-        )
-    emit(plan_chosen(mission.plan, mission.programs, mission.profile, mission.exact))
+    if text is None:
+        return
+    event = Showcase(time_s=time.time(), text=text)
+    warnings: list[str] = []
+    with EventLog(start.folder / LOG, warn=warnings.append) as log:
+        log(event)
+    told: list[Event] = [Warned(time_s=time.time(), message=line) for line in warnings]
+    for each in (event, *told):
+        for listener in listeners:
+            listener(each)

@@ -6,18 +6,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from ithaca.planner.plan import Plan
 from ithaca.runtime.checkpoint.damage import CheckpointFailedError
 from ithaca.runtime.checkpoint.layer_file import LayerFile
 from ithaca.runtime.checkpoint.manifest import Manifest
 from ithaca.runtime.checkpoint.store import CheckpointStore, Found
-from ithaca.runtime.crew import Crew, result
 from ithaca.runtime.engine.hashing import combine
 from ithaca.runtime.ledger import Ledger
 from ithaca.runtime.orders import NotSaved, Saved
-from ithaca.runtime.worker import writer_of
+from ithaca.runtime.writers import writer_of
+
+Save = Callable[[int, int, str], None]
+"""Lets a worker write its layers of a step into a folder; the answer comes later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class _Open:
     step: int
     ledger: Ledger
     began: float
+    writers: set[int]
     files: dict[str, LayerFile] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
 
@@ -44,8 +46,7 @@ class Saver:
 
     Args:
         store: the run's checkpoints.
-        crew: the workers.
-        plan: says who writes which layer.
+        save: lets a worker write.
         names: of the layers, in order.
         describe: makes a manifest from step, files, state hash and ledger.
     """
@@ -53,69 +54,62 @@ class Saver:
     def __init__(
         self,
         store: CheckpointStore,
-        crew: Crew,
-        plan: Plan,
+        save: Save,
         names: Sequence[str],
         describe: Callable[[int, tuple[LayerFile, ...], str, Ledger], Manifest],
     ) -> None:
         self._store = store
-        self._crew = crew
-        self._writers = sorted({writer_of(plan, layer) for layer in range(plan.num_layers)})
+        self._save = save
         self._names = tuple(names)
         self._describe = describe
         self._open: _Open | None = None
-        self.futures: dict[Any, int] = {}
-        self.saved: Written | None = None
 
     @property
     def busy(self) -> bool:
         """Whether workers are writing."""
         return self._open is not None
 
-    def begin(self, step: int, ledger: Ledger) -> None:
-        """Ask the writers for their layers of ``step``, which they have copied.
+    def begin(self, step: int, ledger: Ledger, plan: Plan) -> None:
+        """Ask the writers under ``plan`` for their layers of ``step``, which they have copied.
 
         Raises:
             CheckpointFailedError: the disk does not take it.
         """
         folder = self._store.begin(step)
-        self._open = _Open(step, ledger, time.perf_counter())
-        self.futures = self._crew.save(self._writers, step, str(folder))
+        writers = {writer_of(plan, layer) for layer in range(plan.num_layers)}
+        self._open = _Open(step, ledger, time.perf_counter(), writers)
+        for writer in sorted(writers):
+            self._save(writer, step, str(folder))
 
-    def take(self, future: Any) -> Written | None:  # noqa: ANN401 - Ray's reference
+    def take(self, step: int, worker: int, answer: Saved | NotSaved) -> Written | None:
         """Take a writer's answer; the checkpoint, if that completed it.
 
         Raises:
             CheckpointFailedError: a writer or the disk failed; the checkpoints before it stay.
         """
         now = self._open
-        assert now is not None
-        del self.futures[future]
-        try:
-            saved = result(future)
-        except Exception as error:
-            self._abandon(now.step)
-            raise CheckpointFailedError(now.step, f"a writer died: {error}") from error
-        if not isinstance(saved, Saved):
-            self._abandon(now.step)
-            reason = saved.reason if isinstance(saved, NotSaved) else repr(saved)
-            raise CheckpointFailedError(now.step, reason)
-        now.files |= {file.name: file for file in saved.files}
-        now.hashes |= saved.hashes
-        return None if self.futures else self._commit(now)
+        if now is None or now.step != step or worker not in now.writers:
+            return None  # of one that was given up
+        if isinstance(answer, NotSaved):
+            raise self.give_up(answer.reason)
+        now.writers.discard(worker)
+        now.files |= {file.name: file for file in answer.files}
+        now.hashes |= answer.hashes
+        return None if now.writers else self._commit(now)
 
-    def _abandon(self, step: int) -> None:
-        self.futures = {}
-        self._open = None
-        self._store.abandon(step)
+    def give_up(self, reason: str) -> CheckpointFailedError:
+        """Abandon what is being written; the error that says so."""
+        now, self._open = self._open, None
+        assert now is not None, "nothing is being written"
+        self._store.abandon(now.step)
+        return CheckpointFailedError(now.step, reason)
 
     def _commit(self, now: _Open) -> Written:
         self._open = None
         files = tuple(now.files[name] for name in self._names)
         state_hash = combine({name: int(value, 16) for name, value in now.hashes.items()})
         found = self._store.commit(self._describe(now.step, files, state_hash, now.ledger))
-        self.saved = Written(found, time.perf_counter() - now.began)
-        return self.saved
+        return Written(found, time.perf_counter() - now.began)
 
 
 def utc_now() -> str:

@@ -11,6 +11,7 @@ class State(Enum):
     STARTING = "starting"
     TRAINING = "training"
     DRAINING = "draining"
+    RECOVERING = "recovering"
     SAVING = "saving"
     FINISHED = "finished"
     DRAINED = "drained"
@@ -24,9 +25,10 @@ class State(Enum):
 
 NEXT: dict[State, frozenset[State]] = {
     State.STARTING: frozenset({State.TRAINING, State.FAILED}),
-    State.TRAINING: frozenset({State.DRAINING, State.SAVING, State.FAILED}),
-    State.DRAINING: frozenset({State.SAVING, State.FAILED}),
-    State.SAVING: frozenset({State.FINISHED, State.DRAINED, State.FAILED}),
+    State.TRAINING: frozenset({State.DRAINING, State.RECOVERING, State.SAVING, State.FAILED}),
+    State.DRAINING: frozenset({State.RECOVERING, State.SAVING, State.FAILED}),
+    State.RECOVERING: frozenset({State.TRAINING, State.DRAINING, State.FAILED}),
+    State.SAVING: frozenset({State.RECOVERING, State.FINISHED, State.DRAINED, State.FAILED}),
     State.FINISHED: frozenset(),
     State.DRAINED: frozenset(),
     State.FAILED: frozenset(),

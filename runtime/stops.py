@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ithaca.runtime.controller import Controller
+from ithaca.runtime.driver import Driver
 
 
 class StoppedError(BaseException):
@@ -36,14 +36,14 @@ class Stops:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._controller: Controller | None = None
+        self._driver: Driver | None = None
         self._asked = False
 
-    def control(self, controller: Controller) -> None:
-        """The controller that the first signal asks to drain."""
-        self._controller = controller
+    def control(self, driver: Driver) -> None:
+        """The driver whose run the first signal drains."""
+        self._driver = driver
         if self._asked:
-            controller.request_drain()
+            driver.request_drain()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -60,8 +60,8 @@ class Stops:
         if self._asked:
             raise StoppedError(kind)
         self._asked = True
-        if self._controller is None:
+        if self._driver is None:
             # Nothing is trained yet that could be lost.
             raise StoppedError(kind)
         self._say("finishing the step and writing a checkpoint; once more to stop at once")
-        self._controller.request_drain()
+        self._driver.request_drain()

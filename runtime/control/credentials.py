@@ -35,6 +35,11 @@ class Credentials:
     pid: int
     started: float
 
+    @property
+    def port(self) -> int:
+        """Of the address."""
+        return int(self.address.rpartition(":")[2])
+
     def write(self, run_folder: Path) -> Path:
         """Writes ``control.json``, readable by its owner alone, whole or not at all."""
         path = run_folder / FILE

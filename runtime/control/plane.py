@@ -33,22 +33,24 @@ class ControlPlane:
         bind: str = "127.0.0.1",
         port: int = 0,
         expose: bool = False,
+        token: str | None = None,
     ) -> ControlPlane:
         """Makes a new token, starts the server, then writes ``control.json``.
 
         Args:
             surface: the controller.
             run_folder: where ``control.json`` goes; it exists.
-            pid: the controller's process.
+            pid: the process of the run that people know, the driver's.
             started: seconds since the epoch.
             bind: as :class:`ControlServer` has it, and so ``port`` and ``expose``.
+            token: of an earlier control plane of this run; by default a new one.
 
         Raises:
             ValueError: another interface than loopback without ``expose``.
             UserError: the port is taken.
             OSError: the file cannot be written; no server is left then.
         """
-        token = new_token()
+        token = token or new_token()
         server = ControlServer(surface, token, bind=bind, port=port, expose=expose)
         credentials = Credentials(server.start(), token, pid, started)
         try:

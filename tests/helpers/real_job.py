@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from ithaca.runtime.config.load import LoadedJob, load
-from ithaca.runtime.controller import Controller
 from ithaca.runtime.crew import Crew
 from ithaca.runtime.events import (
     CheckpointWritten,
@@ -20,8 +19,9 @@ from ithaca.runtime.events import (
     StepDone,
     Validated,
 )
+from ithaca.runtime.office import Office
 from ithaca.runtime.preview import preview
-from ithaca.runtime.run import Start, carry_out, find_checkpoint, recording
+from ithaca.runtime.run import Start, find_checkpoint, mission_of, owning
 
 BASE: Mapping[str, Any] = {
     "name": "small",
@@ -98,21 +98,23 @@ def run_loaded(
     crew: Crew,
     folder: Path,
     resume: bool = False,
-    on_event: Callable[[Event, Controller], None] = lambda *_: None,
+    on_event: Callable[[Event, Office], None] = lambda *_: None,
 ) -> Ran:
-    """Run ``loaded`` on ``crew``; ``on_event`` sees every event of the controller."""
+    """Run ``loaded`` on ``crew``, its controller in this process; ``on_event`` sees every event."""
     seen_before = preview(loaded)
     seen: list[Event] = []
-    controllers: list[Controller] = []
+    offices: list[Office] = []
 
     def listen(event: Event) -> None:
         seen.append(event)
-        if controllers:
-            on_event(event, controllers[0])
+        on_event(event, offices[0])
 
-    with recording(folder, [listen]) as emit:
+    with owning(folder):
         start = Start(loaded, seen_before, folder, *find_checkpoint(folder, resume))
-        end = carry_out(start, crew, emit, controllers.append)
+        wanted = len(seen_before.plan.workers) + loaded.job.recovery.spares
+        part = crew.part(sorted(crew.facts)[:wanted])
+        offices.append(Office(mission_of(start, part), part, [listen]))
+        end = offices[0].work()
     return Ran(folder, end, tuple(seen))
 
 

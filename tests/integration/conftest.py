@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ithaca.runtime.agency import Agency
 from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.crew import Crew
 
@@ -28,5 +29,5 @@ def ray_cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def crew(ray_cluster: Cluster) -> Iterator[Crew]:
     """Eight warm workers; a test that kills one starts a crew of its own."""
-    with Crew(ray_cluster, WORKERS, join_s=300.0) as warm:
-        yield warm
+    with Agency(ray_cluster, join_s=300.0) as agency:
+        yield agency.hire(WORKERS)

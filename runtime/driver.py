@@ -1,0 +1,185 @@
+"""The driver: the process that owns the cluster, the workers and the controller's process.
+
+Everything that it started ends with it. It follows the run's log for whoever listens, hires the
+workers that the controller wants, and replaces a controller that is lost or hangs; workers train on
+meanwhile. When the cluster can start no controller any more, the last one works in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from ithaca.runtime.agency import Agency, Hired
+from ithaca.runtime.answers import finished, result
+from ithaca.runtime.cluster import Cluster
+from ithaca.runtime.controller_process import ControllerProcess, Pulse
+from ithaca.runtime.crew import Crew
+from ithaca.runtime.errors import UserError
+from ithaca.runtime.events import Event, RunEnded, Warned
+from ithaca.runtime.folder import LOG
+from ithaca.runtime.follow import Follower
+from ithaca.runtime.mission import Mission
+from ithaca.runtime.timeouts import Timeouts
+
+Emit = Callable[[Event], None]
+
+_LOOK_S = 0.05
+"""Longest time until an event is shown."""
+
+
+class Driver:
+    """Drives one run from its own thread.
+
+    Args:
+        mission: what is carried out.
+        cluster: where.
+        agency: hires workers there.
+        crew: those hired so far.
+        listeners: told every event, in this thread.
+    """
+
+    def __init__(
+        self,
+        mission: Mission,
+        cluster: Cluster,
+        agency: Agency,
+        crew: Crew,
+        listeners: Sequence[Emit],
+    ) -> None:
+        self._mission = mission
+        self._cluster = cluster
+        self._agency = agency
+        self._crew = crew
+        self._listeners = tuple(listeners)
+        self._timeouts = Timeouts.from_detect(mission.job.detect)
+        self._actor: Any = None
+        self._asked: tuple[Any, float] | None = None
+        self._pid: int | None = None
+        self._late_s = 0.0
+        self._looked = time.monotonic()
+        self._said = 0
+        self._begun = 0
+        self._hired: list[Hired] = []
+        self._drain = self._drain_told = False
+
+    def request_drain(self) -> None:
+        """Let the run stop behind its step; may be called from a signal handler."""
+        self._drain = True
+
+    def run(self) -> RunEnded:
+        """Drive the run to its end; the last event.
+
+        Raises:
+            UserError: the job cannot be carried out.
+            RuntimeError: a mistake of ours ended the controller.
+        """
+        follower = Follower(self._mission.folder / LOG)
+        try:
+            self._actor = self._start()
+            while True:
+                pulse = self._pulse()
+                self._tell(follower)
+                if pulse is not None and self._take(pulse):
+                    # What was written between the last look and the end.
+                    self._tell(follower)
+                    assert pulse.end is not None
+                    return pulse.end
+                self._hire()
+                self._pass_on()
+        finally:
+            follower.close()
+            self._stop()
+
+    # -- the controller's process
+
+    def _start(self) -> Any:  # noqa: ANN401 - Ray's handle
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = ray.get_runtime_context().get_node_id()
+        actor = ray.remote(ControllerProcess).options(
+            num_cpus=0,
+            max_restarts=-1,
+            max_concurrency=8,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
+        )
+        return actor.remote(self._mission, self._crew)
+
+    def _pulse(self) -> Pulse | None:
+        """The controller's answer if there is one; one that hangs is killed, for Ray to replace."""
+        now = time.monotonic()
+        # What was late here is not the controller's fault.
+        self._late_s += min(now - self._looked, 4 * _LOOK_S)
+        self._looked = now
+        if self._asked is None:
+            self._asked = (self._actor.pulse.remote(self._said), now)
+            self._late_s = 0.0
+        future, _ = self._asked
+        if not finished([future], _LOOK_S):
+            if self._pid is not None and self._late_s > self._timeouts.suspect_s:
+                self._kill()
+            return None
+        self._asked = None
+        answer = result(future)
+        if isinstance(answer, Pulse):
+            return answer
+        self._pid = None
+        return None
+
+    def _kill(self) -> None:
+        assert self._pid is not None
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        self._pid, self._asked = None, None
+
+    def _take(self, pulse: Pulse) -> bool:
+        """True at the end of the run."""
+        if pulse.pid != self._pid:
+            self._pid, self._said, self._drain_told = pulse.pid, 0, False
+            for each in self._hired:
+                self._introduce(each)
+        for message in pulse.said:
+            self._emit(Warned(time_s=time.time(), message=message))
+        self._said += len(pulse.said)
+        if pulse.refused:
+            raise UserError(pulse.refused)
+        if pulse.broken:
+            raise RuntimeError(f"the controller broke:\n{pulse.broken}")
+        while self._begun < pulse.wanted:
+            self._agency.begin()
+            self._begun += 1
+        return pulse.end is not None
+
+    def _stop(self) -> None:
+        import ray
+
+        if self._actor is not None and ray.is_initialized():
+            ray.kill(self._actor)
+
+    # -- what passes between them
+
+    def _tell(self, follower: Follower) -> None:
+        for event in follower.read():
+            self._emit(event)
+
+    def _emit(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    def _hire(self) -> None:
+        for each in self._agency.arrived():
+            self._hired.append(each)
+            self._introduce(each)
+
+    def _introduce(self, hired: Hired) -> None:
+        self._actor.joined.remote(hired.worker, hired.actor, hired.facts, hired.reason)
+
+    def _pass_on(self) -> None:
+        if self._drain and not self._drain_told and self._pid is not None:
+            self._drain_told = True
+            self._actor.request_drain.remote()

@@ -1,0 +1,96 @@
+"""Who takes part in a run, and in which generation: the fence that zombies do not pass (I6)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from ithaca.planner.plan import Plan
+from ithaca.runtime.control.surface import Fenced
+
+
+class Membership:
+    """Changed by the controller's thread alone, read by all.
+
+    Attributes:
+        plan: the newest under which all workers trained, or are about to.
+        generation: the newest that was begun.
+        settled: the newest in which all workers trained.
+        lost: workers that take part no longer, with the reason; for ever.
+        spares: workers that are warm and in no plan.
+        leaving: workers that were asked to leave, or are known to.
+    """
+
+    def __init__(self, plan: Plan, crew: Iterable[int]) -> None:
+        self._lock = threading.Lock()
+        self.plan = plan
+        self.generation = plan.generation
+        self.settled = plan.generation
+        self.lost: dict[int, str] = {}
+        self.spares: set[int] = set(crew) - set(plan.workers)
+        self.leaving: set[int] = set()
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Workers of the plan that are not lost, ascending."""
+        with self._lock:
+            return tuple(worker for worker in self.plan.workers if worker not in self.lost)
+
+    @property
+    def known(self) -> frozenset[int]:
+        """Everybody who may take part: members and spares."""
+        with self._lock:
+            return (frozenset(self.plan.workers) | self.spares) - self.lost.keys()
+
+    def admit(self, worker: int, generation: int) -> None:
+        """Let a message of ``worker`` in.
+
+        Raises:
+            Fenced: it is lost, or not known, or of a generation before the last settled one.
+        """
+        with self._lock:
+            inside = worker in self.plan.workers or worker in self.spares
+            if worker in self.lost or not inside or 0 <= generation < self.settled:
+                raise Fenced(generation, self.generation)
+
+    def begin(self, lost: dict[int, str]) -> int:
+        """A new generation without ``lost``; its number."""
+        with self._lock:
+            self.generation += 1
+            self.lost |= lost
+            self.spares -= lost.keys()
+            self.leaving -= lost.keys()
+            return self.generation
+
+    def raise_to(self, generation: int) -> None:
+        """Somebody is known to have been told of ``generation``."""
+        with self._lock:
+            self.generation = max(self.generation, generation)
+
+    def enter(self, plan: Plan) -> None:
+        """All workers of ``plan`` are about to train under it; the others are spares."""
+        with self._lock:
+            everybody = (set(self.plan.workers) | self.spares) - self.lost.keys()
+            self.plan = plan
+            self.spares = everybody - set(plan.workers)
+
+    def settle(self) -> None:
+        """All workers of the plan are in its generation: nothing older is let in."""
+        with self._lock:
+            self.settled = self.plan.generation
+            self.generation = max(self.generation, self.settled)
+
+    def take_over(self, plan: Plan, generation: int, lost: dict[int, str]) -> None:
+        """Go on where another controller was: under ``plan``, ``generation`` begun."""
+        with self._lock:
+            everybody = set(self.plan.workers) | self.spares
+            self.plan, self.settled = plan, plan.generation
+            self.generation = max(generation, plan.generation)
+            self.lost = dict(lost)
+            self.spares = everybody - set(plan.workers) - lost.keys()
+
+    def join(self, worker: int) -> None:
+        """A new worker, as a spare."""
+        with self._lock:
+            if worker not in self.lost and worker not in self.plan.workers:
+                self.spares.add(worker)

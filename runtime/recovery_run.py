@@ -1,0 +1,482 @@
+"""One recovery, from evidence to a settled generation.
+
+Fence, let everybody stand, decide, tell everybody its part, go on. A further failure at any point
+begins it anew with the next generation: what survivors hold is asked again, nothing is assumed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from ithaca.planner.plan import Plan
+from ithaca.planner.program import Program
+from ithaca.planner.schedule import programs
+from ithaca.recovery.blame import OVERDUE_FACTOR
+from ithaca.recovery.decide import Decision
+from ithaca.recovery.failure import Failure, FailureClass
+from ithaca.recovery.orders import Orders
+from ithaca.recovery.regroup import regroup
+from ithaca.recovery.salvage import SalvageError
+from ithaca.recovery.standing import Standing
+from ithaca.recovery.strategy import Candidate, Rounds
+from ithaca.runtime.account import Account
+from ithaca.runtime.brain import Brain
+from ithaca.runtime.checkpoint.store import Found
+from ithaca.runtime.control.roll import Order, OrderKind, Roll
+from ithaca.runtime.crew import Silence
+from ithaca.runtime.deploy import deployments
+from ithaca.runtime.events import Decided, FailureNoticed, WorkerLeft
+from ithaca.runtime.front import Desk
+from ithaca.runtime.journal import Choosing, Fencing, Journal, Settled
+from ithaca.runtime.mission import plan_chosen
+from ithaca.runtime.orders import Deployment, validation_due
+from ithaca.runtime.timeouts import Timeouts
+
+_BARREN = 3
+"""So many tries in a row that failed although nobody is to blame end the run."""
+_LOOK_S = 0.02
+"""Longest wait for answers before other evidence is looked at."""
+_DUMP_S = 0.2
+"""Longest wait for the stacks of workers, once everybody stands."""
+
+
+class RefusedError(Exception):
+    """The run cannot go on; the text is the reason, in one line."""
+
+
+class _MoreError(Exception):
+    """Further workers failed: begin anew."""
+
+    def __init__(self, failures: Sequence[Failure], reason: str = "") -> None:
+        super().__init__(reason)
+        self.failures = tuple(failures)
+
+
+class Pending(Protocol):
+    """A call to some workers that is under way."""
+
+    @property
+    def waiting(self) -> frozenset[int]:
+        """Workers that have not answered yet."""
+
+    def poll(self, bound_s: float) -> dict[int, Any]:
+        """The answers so far; waits at most ``bound_s`` seconds for all."""
+
+
+class Hands(Protocol):
+    """What a recovery asks of workers; :class:`~ithaca.runtime.crew.Crew` in a run."""
+
+    def stand(self, workers: Iterable[int], generation: int) -> Pending:
+        """Stop everybody for ``generation``; answers are standings."""
+
+    def adopt(self, deployments: Mapping[int, Deployment]) -> Pending:
+        """Give everybody its part of a generation; answers come when its workers have met."""
+
+    def dump(self, workers: Iterable[int]) -> Pending:
+        """The stacks of all threads; answers are texts."""
+
+    def kill(self, worker: int) -> None:
+        """End a worker's process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What a recovery needs of the controller around it.
+
+    Attributes:
+        look: takes notes and says which workers have failed since.
+        train: sees that the engines of a plan's workers run, and wait for their part.
+        settled: everybody trains under the plan.
+    """
+
+    look: Callable[[], tuple[Failure, ...]]
+    train: Callable[[Plan], None]
+    settled: Callable[[Plan], None]
+
+
+class Recovery:
+    """Answers failures of one run; used by the controller's thread alone.
+
+    Args:
+        desk: shared with the control plane.
+        hands: calls to workers.
+        roll: pushes orders to them.
+        brain: decides.
+        journal: written before acting.
+        account: of what recoveries cost.
+        timeouts: of the run.
+        ways: back into the controller.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        hands: Hands,
+        roll: Roll,
+        brain: Brain,
+        journal: Journal,
+        account: Account,
+        timeouts: Timeouts,
+        ways: Ways,
+    ) -> None:
+        self._desk = desk
+        self._hands = hands
+        self._roll = roll
+        self._brain = brain
+        self._journal = journal
+        self._account = account
+        self._timeouts = timeouts
+        self._ways = ways
+        self._goal: Candidate | None = None
+
+    @property
+    def goal(self) -> Candidate | None:
+        """A plan that moves layers and is to be entered behind the step under way; else None."""
+        return self._goal
+
+    def begin(self, steady: Mapping[int, Program]) -> None:
+        """Bring everybody together for the first time, from initial weights or the checkpoint.
+
+        Raises:
+            RefusedError: they cannot come together.
+        """
+        mission = self._desk.mission
+        step = mission.resume.step if mission.resume else 0
+        orders = {worker: Orders(mission.plan, part, step) for worker, part in steady.items()}
+        try:
+            self._deploy(orders, "", validation_due(mission.job, step) and step == 0)
+        except _MoreError as more:
+            self.answer(more.failures)
+
+    def answer(self, failures: Sequence[Failure]) -> None:
+        """Bring the run back to training after ``failures``; none: only a new plan is wanted.
+
+        Raises:
+            RefusedError: nothing is possible.
+        """
+        self._goal = None
+        self._account.begin(failures)
+        self._brain.happened(failures)
+        self._repeat(failures, self._decide_and_act)
+
+    def enter_goal(self) -> None:
+        """Everybody stands behind a step: enter the plan that was put off."""
+        goal, self._goal = self._goal, None
+        assert goal is not None, "there is no goal"
+        self._account.begin(())
+
+        def act(generation: int, standings: Mapping[int, Standing]) -> None:
+            self._move_to(goal, generation, standings)
+
+        try:
+            self._fence_and(act, ())
+        except _MoreError as more:
+            self.answer(more.failures)
+
+    def _repeat(
+        self,
+        failures: Sequence[Failure],
+        act: Callable[[int, Mapping[int, Standing]], None],
+    ) -> None:
+        barren = 0
+        while True:
+            try:
+                self._fence_and(act, failures)
+            except _MoreError as more:
+                failures = more.failures
+                barren = 0 if failures else barren + 1
+                if barren == _BARREN:
+                    raise RefusedError(f"the workers that are left cannot meet: {more}") from more
+                if not failures:
+                    continue
+                self._account.more(failures)
+                self._brain.happened(failures)
+            else:
+                return
+
+    def _fence_and(
+        self, act: Callable[[int, Mapping[int, Standing]], None], failures: Sequence[Failure]
+    ) -> None:
+        """One try: raises :class:`_MoreError` if others fail meanwhile."""
+        generation = self._fence(failures)
+        standings = self._stand(generation, failures)
+        act(generation, standings)
+
+    # -- fence and stand
+
+    def _fence(self, failures: Sequence[Failure]) -> int:
+        members, before = self._desk.members, self._desk.members.generation
+        lost = {f.worker: f.evidence for f in failures if f.worker is not None}
+        nodes = {worker: self._desk.facts[worker].node for worker in lost}
+        self._journal.write(
+            Fencing(
+                time_s=time.time(),
+                generation=before + 1,
+                lost={str(worker): reason for worker, reason in lost.items()},
+            )
+        )
+        generation = members.begin(lost)
+        for worker, reason in lost.items():
+            # The order of a fence reaches also one that is not dead but only believed to be.
+            self._roll.push(Order(generation, OrderKind.FENCE, "lost"), [worker])
+            self._roll.dismiss(worker)
+            self._desk.recorder.emit(
+                WorkerLeft(time_s=time.time(), worker=worker, node=nodes[worker], reason=reason)
+            )
+        self._roll.push(Order(generation, OrderKind.FENCE), members.known)
+        return generation
+
+    def _stand(self, generation: int, failures: Sequence[Failure]) -> dict[int, Standing]:
+        """Everybody's standing; the culprits are killed once the fence is up."""
+        members = self._desk.members
+        hung = [f.worker for f in failures if f.kind is FailureClass.HANG and f.worker is not None]
+        dumping = self._hands.dump([*members.known, *hung]) if hung else None
+        standing = self._hands.stand(members.known, generation)
+        try:
+            answers = self._wait(standing, self._stand_bound_s(), "when everybody had to stand")
+        finally:
+            self._tell(failures, dumping.poll(_DUMP_S) if dumping else {})
+            for failure in failures:
+                if failure.worker is not None:
+                    self._hands.kill(failure.worker)
+        silent = {w: each for w, each in answers.items() if not isinstance(each, Standing)}
+        if silent:
+            raise _MoreError(
+                [self._silent(w, s, "when everybody had to stand") for w, s in silent.items()]
+            )
+        standings: dict[int, Standing] = answers
+        members.raise_to(max((s.generation for s in standings.values()), default=generation))
+        self._account.stood()
+        return standings
+
+    def _wait(self, pending: Pending, bound_s: float, when: str) -> dict[int, Any]:
+        """Everybody's answer, or :class:`_MoreError` as soon as somebody is known to have failed.
+
+        Who has not answered within the bound has failed.
+        """
+        deadline = self._account.now() + bound_s
+        while True:
+            answers = pending.poll(_LOOK_S)
+            further = {f.worker: f for f in self._ways.look()}
+            late = self._account.now() >= deadline
+            if late:
+                answer = Silence(f"did not answer within {bound_s:g} s")
+                for worker in pending.waiting - further.keys():
+                    further[worker] = self._silent(worker, answer, when)
+            if further:
+                raise _MoreError(tuple(further.values()))
+            if not pending.waiting:
+                return answers
+
+    def _silent(self, worker: int, answer: Silence, when: str) -> Failure:
+        kind = FailureClass.CRASH if answer.dead else FailureClass.HANG
+        return Failure(
+            kind=kind,
+            worker=worker,
+            node=self._desk.facts[worker].node,
+            generation=self._desk.members.generation,
+            step=self._desk.recorder.ledger.committed,
+            evidence=f"{answer.reason} {when}",
+            seen_s=self._account.now(),
+            since_s=self._account.now(),
+        )
+
+    def _tell(self, failures: Sequence[Failure], stacks: Mapping[int, object]) -> None:
+        """The events of ``failures``, with the stacks of those that were asked for them."""
+        ranks = {worker: rank for rank, worker in enumerate(self._desk.members.plan.workers)}
+        told = "\n".join(
+            f"worker {worker}:\n{text}" for worker, text in stacks.items() if isinstance(text, str)
+        )
+        for failure in failures:
+            self._desk.recorder.emit(
+                FailureNoticed(
+                    time_s=time.time(),
+                    generation=failure.generation,
+                    failure=failure.kind.value,
+                    worker=failure.worker,
+                    node=failure.node,
+                    rank=None if failure.worker is None else ranks.get(failure.worker),
+                    step=failure.step,
+                    action=failure.action,
+                    evidence=failure.evidence,
+                    traceback=failure.traceback or told,
+                )
+            )
+
+    # -- decide and act
+
+    def _decide_and_act(self, generation: int, standings: Mapping[int, Standing]) -> None:
+        members, keeper = self._desk.members, self._desk.keeper
+        situation = self._brain.situation(
+            members.plan,
+            standings,
+            frozenset(w for w in members.plan.workers if w in members.lost),
+            frozenset(members.leaving),
+            keeper.step,
+        )
+        decision = self._brain.decide(situation)
+        self._brain.answered(decision.chosen.strategy)
+        self._told(decision, generation)
+        chosen = decision.chosen
+        if chosen.plan is None:
+            raise RefusedError(decision.reason)
+        self._journal.write(
+            Choosing(
+                time_s=time.time(),
+                generation=generation,
+                strategy=chosen.strategy.value,
+                plan=str(chosen.plan),
+            )
+        )
+        if chosen.rollback_step is not None:
+            self._roll_back(chosen, generation, standings)
+        elif chosen.moves and situation.mid_step and decision.finish is not None:
+            finish = replace(decision.finish, generation=generation)
+            self._settle(finish, standings, ())
+            self._goal = chosen
+        else:
+            self._move_to(chosen, generation, standings)
+
+    def _told(self, decision: Decision, generation: int) -> None:
+        chosen = decision.chosen
+        self._account.decided(chosen)
+        self._desk.recorder.emit(
+            Decided(
+                time_s=time.time(),
+                generation=generation,
+                strategy=chosen.strategy.value,
+                plan=None
+                if chosen.plan is None
+                else str(replace(chosen.plan, generation=generation)),
+                reason=decision.reason,
+                candidates=[
+                    {
+                        "strategy": scored.candidate.strategy.value,
+                        "step_s": scored.candidate.step_s,
+                        "transition_s": scored.candidate.transition_s,
+                        "peak_bytes": scored.candidate.peak_bytes,
+                        "score": scored.score,
+                        "feasible": scored.candidate.feasible,
+                        "reason": scored.candidate.reason,
+                    }
+                    for scored in decision.candidates
+                ],
+                predicted_step_s=chosen.step_s if chosen.plan else None,
+                predicted_transition_s=chosen.transition_s if chosen.plan else None,
+            )
+        )
+
+    def _move_to(
+        self, chosen: Candidate, generation: int, standings: Mapping[int, Standing]
+    ) -> None:
+        assert chosen.plan is not None, "a goal has a plan"
+        self._settle(replace(chosen.plan, generation=generation), standings, chosen.moves)
+
+    def _settle(self, plan: Plan, standings: Mapping[int, Standing], moves: Rounds) -> None:
+        """Give everybody its orders under ``plan`` and see that they take them."""
+        mission = self._desk.mission
+        try:
+            regrouping = regroup(
+                plan,
+                standings,
+                moves=moves,
+                ties=mission.ties,
+                split=mission.split,
+                before=self._desk.members.plan,
+            )
+        except SalvageError as error:
+            raise RefusedError(f"the survivors' states do not fit together: {error}") from error
+        step = max(standings[worker].step for worker in plan.workers)
+        self._record_committed(step, standings)
+        self._account.regrouped(regrouping, plan)
+        behind = min(s.validated for w, s in standings.items() if w in plan.workers)
+        validate = validation_due(mission.job, step) and behind < step
+        self._deploy(regrouping.orders, f"after a failure in step {step}", validate)
+
+    def _deploy(
+        self,
+        orders: Mapping[int, Orders],
+        reason: str,
+        validate: bool,
+        restore: Found | None = None,
+    ) -> None:
+        """Send ``orders`` out, and wait until everybody has met."""
+        desk = self._desk
+        plan = next(iter(orders.values())).plan
+        steady = {worker: each.program for worker, each in orders.items()}
+        desk.members.enter(plan)
+        desk.recorder.change(plan, steady)
+        desk.keeper.change(plan)
+        if reason:
+            desk.recorder.emit(
+                plan_chosen(plan, steady, desk.recorder.profile, desk.mission.exact, reason)
+            )
+        self._ways.train(plan)
+        adopting = self._hands.adopt(
+            deployments(desk.mission, desk.facts, orders, validate=validate, restore=restore)
+        )
+        bound_s = self._timeouts.suspect_s + 2 * self._timeouts.grace_s
+        self._check_adopted(self._wait(adopting, bound_s, "when it got its orders"))
+        self._settled(plan)
+
+    def _settled(self, plan: Plan) -> None:
+        desk = self._desk
+        self._journal.write(Settled(time_s=time.time(), generation=plan.generation, plan=str(plan)))
+        desk.members.settle()
+        desk.detector.clear(plan.workers)
+        self._account.settled()
+        self._ways.settled(plan)
+
+    def _check_adopted(self, answers: Mapping[int, object]) -> None:
+        """Raise :class:`_MoreError` unless everybody has taken its orders.
+
+        Those that only failed to meet others are not to blame while somebody is dead or late.
+        """
+        silent = {w: answer for w, answer in answers.items() if isinstance(answer, Silence)}
+        if not silent:
+            return
+        gone = [
+            self._silent(worker, answer, "when it got its orders")
+            for worker, answer in silent.items()
+            if answer.dead or answer.error is None
+        ]
+        reasons = "; ".join(f"worker {w}: {s.reason}" for w, s in sorted(silent.items()))
+        raise _MoreError(gone, reasons)
+
+    def _stand_bound_s(self) -> float:
+        """A worker comes to a named point behind the action that it is in."""
+        heard = self._desk.detector.heard().values()
+        longest_s = max((each.beat.expected_s for each in heard), default=0.0)
+        return max(self._timeouts.suspect_s, OVERDUE_FACTOR * longest_s)
+
+    def _record_committed(self, step: int, standings: Mapping[int, Standing]) -> None:
+        """The newest committed step has a record, although its speaker may be gone."""
+        known = [s for s in standings.values() if s.step == step and s.tally is not None]
+        if known:
+            tally = known[0].tally
+            assert tally is not None, "it was asked for"
+            self._desk.recorder.committed(step, tally, known[0].generation)
+
+    def _roll_back(
+        self, chosen: Candidate, generation: int, standings: Mapping[int, Standing]
+    ) -> None:
+        """Everybody begins anew from the newest whole checkpoint."""
+        desk = self._desk
+        assert chosen.plan is not None, "there is a plan to go back with"
+        found = desk.keeper.find()
+        if found is None:
+            raise RefusedError("there is no whole checkpoint to go back to")
+        plan = replace(chosen.plan, generation=generation)
+        steady = programs(plan, ties=desk.mission.ties, split=desk.mission.split)
+        desk.keeper.back_to(found)
+        desk.recorder.back_to(found.manifest.ledger)
+        self._account.rolled_back(standings, found.step, plan)
+        self._deploy(
+            {worker: Orders(plan, steady[worker], found.step) for worker in plan.workers},
+            f"back to the checkpoint after step {found.step}",
+            validate=False,
+            restore=found,
+        )
