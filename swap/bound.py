@@ -11,8 +11,9 @@ Time tau_j at point j is its clock plus T_j, the seconds added so far (waits and
 x (swapped), y (computed again), Y (a replay runs), D (bytes written by tau_j), H (bytes read):
 
     minimise T_N, with T not falling, and for every point j
-    Z_j - D_j + H_j <= budget - fixed_j        Z_j: bytes not computed again, between their uses
+    Z_j - E_j + H_j <= budget - fixed_j        Z_j: bytes not computed again, between their uses
     D_j - D_(j-1) <= out (tau_j - tau_(j-1))   D_j <= what is there to be written
+    E_j <= D_j                                 E_j <= what nobody else holds any more
     H_j - H_(j-1) <= in (tau_j - tau_(j-1))    what is needed <= H_j <= D_j
     T_N - T_(e-1) >= seconds of all replays that cannot run before e
 """
@@ -122,6 +123,7 @@ class _Programme:
         self.extra = self._line()
         self.between = self._line()
         self.written = [self._line() for _ in links]
+        self.given = [self._line() for _ in links]
         self.read = [self._line() for _ in links]
 
     def _new(self) -> int:
@@ -156,6 +158,8 @@ class _Programme:
         size = self._names
         upper = np.full(size, np.inf)
         upper[: self.part] = 1.0
+        lower = np.zeros(size)
+        lower[self.between] = -np.inf  # a state that has been read is counted as such
         kinds = np.zeros(size)
         if whole:
             kinds[list(self.x.values()) + list(self.y.values())] = 1
@@ -164,7 +168,7 @@ class _Programme:
         answer = milp(
             cost,
             integrality=kinds,
-            bounds=Bounds(np.zeros(size), upper),
+            bounds=Bounds(lower, upper),
             constraints=self.rows.constraint(size),
             options={"time_limit": time_limit_s, "mip_rel_gap": 0.0},
         )
@@ -216,15 +220,16 @@ class _Programme:
             rows.add(terms, constant[j], constant[j])
         for j in range(self.last):
             terms = [(self.between[j], 1.0)]
-            terms += [(line[j], -1.0) for line in self.written]
+            terms += [(line[j], -1.0) for line in self.given]
             terms += [(line[j], 1.0) for line in self.read]
             rows.add(terms, -_INF, float(self.room[j]))
 
     def _tier(self, tier: int) -> None:
         """What is there to be written, what has to be back, and what the tier can hold."""
         columns, rows = self.columns, self.rows
-        written, read = self.written[tier], self.read[tier]
+        written, given, read = self.written[tier], self.given[tier], self.read[tier]
         there = self._cumulative(tier, np.where(columns.state, columns.ready, columns.produced + 1))
+        released = self._cumulative(tier, columns.released)
         needed = self._cumulative(tier, columns.first_use)
         states = [(self.x[s, tier], float(self.nbytes[s])) for s in self.moving if columns.state[s]]
         paid = [(variable, -size) for variable, size in states]
@@ -232,6 +237,8 @@ class _Programme:
         room = _INF if capacity is None else capacity / self._byte
         for j in range(self.last + 1):
             rows.add([(written[j], 1.0), (there[j], -1.0)], -_INF, 0.0)
+            rows.add([(given[j], 1.0), (written[j], -1.0)], -_INF, 0.0)
+            rows.add([(given[j], 1.0), (released[j], -1.0)], -_INF, 0.0)
             rows.add([(read[j], 1.0), (needed[j], -1.0)], 0.0, _INF)
             rows.add([(read[j], 1.0), (written[j], -1.0), *paid], -_INF, 0.0)
             if capacity is not None:

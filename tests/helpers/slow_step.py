@@ -92,20 +92,21 @@ def _needs(trace: Trace, lines: tuple[Decision, ...]) -> tuple[list[int], list[i
     need = [saved.first_backward_use for saved in trace.saved]
     hold = [end if s.role is Role.STATE else s.freed_at for s in trace.saved]
     used = [r for r in trace.replays if any(line.replay == r.name for line in lines)]
-    runs: list[_Run] = []
     changed = True
     while changed:  # until nothing is needed earlier than it was thought
-        changed, runs = False, []
-        for replay in sorted(used, key=lambda r: min(r.outputs)):
+        changed = False
+        for replay in used:
             outputs = [i for i in replay.outputs if lines[i].replay == replay.name]
             point = min(need[i] for i in outputs)
-            runs.append(_Run(point, replay, outputs))
             for i in (*outputs, *replay.inputs):
                 if need[i] > point:
                     need[i], changed = point, True
-            for i in replay.inputs:
-                if hold[i] <= point:
-                    hold[i], changed = point + 1, True
+    runs: list[_Run] = []
+    for replay in sorted(used, key=lambda r: min(r.outputs)):
+        outputs = [i for i in replay.outputs if lines[i].replay == replay.name]
+        runs.append(_Run(need[outputs[0]], replay, outputs))
+        for i in replay.inputs:
+            hold[i] = max(hold[i], need[outputs[0]] + 1)
     return need, hold, runs
 
 
