@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ithaca.planner.estimate import Estimator, Group, drafted
+from ithaca.planner.outlook import Outlook, outlook
 from ithaca.planner.plan import Plan, Stage
 from ithaca.planner.schedule import programs
-from ithaca.planner.simulate import simulate
+from ithaca.planner.simulate import Timeline, simulate
 from ithaca.recovery.cover import spans
 from ithaca.recovery.moves import moves, seconds
 from ithaca.recovery.strategy import Candidate, Situation, StrategyName, single_holders
 
-SIMULATED_COMPUTES = 20_000
-"""Plans with more computes are estimated from their distinct pipelines, if they have no routes."""
+SIMULATED_COMPUTES = 3_000
+"""Plans with more computes are not simulated one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,31 +23,24 @@ class Forecast:
     Attributes:
         step_s: seconds of a step.
         peak_bytes: the most memory any worker needs.
-        largest: the worker that needs it; None if it is not known which one.
+        largest: the worker that needs it.
     """
 
     step_s: float
     peak_bytes: int
-    largest: int | None
+    largest: int
 
 
 def forecast(plan: Plan, situation: Situation) -> Forecast:
-    """Simulate ``plan``; a very large one is estimated, as if its shadows cost nothing."""
-    profile, exact = situation.profile, situation.exact
-    if price(plan) > SIMULATED_COMPUTES and not plan.routes:
-        estimator = Estimator(
-            profile, plan.num_micro_batches, plan.schedule, exact=exact, ties=situation.ties
-        )
-        draft = drafted(
-            Group(tuple(stage.layers for stage in pipeline.stages), len(pipeline.micro_batches), 1)
-            for pipeline in plan.pipelines
-            if pipeline.micro_batches
-        )
-        layout = estimator.layout(draft)
-        return Forecast(layout.step_s, layout.peak_bytes, None)
-    timeline = simulate(programs(plan, profile.layers, situation.ties), profile, exact=exact)
-    worker, peak = max(timeline.peak_bytes.items(), key=lambda item: (item[1], -item[0]))
-    return Forecast(timeline.step_s, peak, worker)
+    """Simulate ``plan``; of a large one see the outlook, which is within parts of a percent."""
+    profile, exact, ties = situation.profile, situation.exact, situation.ties
+    seen: Timeline | Outlook
+    if price(plan) > SIMULATED_COMPUTES:
+        seen = outlook(plan, profile, exact=exact, ties=ties)
+    else:
+        seen = simulate(programs(plan, profile.layers, ties), profile, exact=exact)
+    worker, peak = max(seen.peak_bytes.items(), key=lambda item: (item[1], -item[0]))
+    return Forecast(seen.step_s, peak, worker)
 
 
 def price(plan: Plan) -> int:
@@ -115,6 +108,5 @@ def with_sources(plan: Plan, situation: Situation) -> Plan:
 
 def too_large(found: Forecast, limit: int) -> str:
     """Why a plan does not fit."""
-    who = "a worker" if found.largest is None else f"worker {found.largest}"
-    over = found.peak_bytes - limit
-    return f"{who} would need {found.peak_bytes} bytes, {over} more than the limit of {limit}"
+    needs = f"worker {found.largest} would need {found.peak_bytes} bytes"
+    return f"{needs}, {found.peak_bytes - limit} more than the limit of {limit}"

@@ -51,7 +51,12 @@ class Incident:
 def quarantined(
     situation: Situation, hazard: Hazard, policy: Policy, now_s: float
 ) -> frozenset[int]:
-    """Spares on machines that have failed too often lately."""
+    """Spares on machines that have failed too often lately; nobody if there is one machine only."""
+    if (
+        len({node_of(worker, situation) for worker in (*situation.plan.workers, *situation.spares)})
+        < 2
+    ):
+        return frozenset()
     since_s = now_s - policy.quarantine_s
     return frozenset(
         worker

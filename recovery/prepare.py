@@ -10,11 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ithaca.planner.plan import Plan
+from ithaca.planner.profile import Profile
 from ithaca.recovery.decide import STRATEGIES, Decision, candidates, decide, within
 from ithaca.recovery.hazard import Hazard
 from ithaca.recovery.policy import Incident, Policy
 from ithaca.recovery.score import node_of
 from ithaca.recovery.strategy import Candidate, Situation, Strategy, StrategyName
+
+DRIFT = 0.1
+"""By so much times may have changed since candidates were found, as a part of them."""
 
 Key = tuple[Plan, frozenset[int], frozenset[int], tuple[int, ...]]
 """A plan of generation 0, who is lost, who leaves, and the spares."""
@@ -112,11 +116,33 @@ def _fits(known: Situation, now: Situation) -> bool:
     """Whether candidates for ``known`` are those for ``now``."""
     return (
         known.there == now.there
-        and known.profile == now.profile
+        and _alike(known.profile, now.profile)
         and known.memory_limit_bytes == now.memory_limit_bytes
         and (known.exact, known.ties) == (now.exact, now.ties)
         and (known.checkpoint_step is None) == (now.checkpoint_step is None)
     )
+
+
+def _alike(one: Profile, other: Profile) -> bool:
+    """Whether plans for ``one`` are good for ``other``: times drift while training runs."""
+    if len(one.layers) != len(other.layers) or any(
+        (a.param_bytes, a.state_bytes, a.activation_bytes, a.output_bytes, a.split)
+        != (b.param_bytes, b.state_bytes, b.activation_bytes, b.output_bytes, b.split)
+        for a, b in zip(one.layers, other.layers, strict=True)
+    ):
+        return False
+    times = [
+        (
+            sum(layer.forward_s + layer.backward_s for layer in profile.layers)
+            + 2 * len(profile.layers) * profile.action_s,
+            profile.link.seconds(max(layer.output_bytes for layer in profile.layers)),
+        )
+        for profile in (one, other)
+    ]
+    (compute_s, link_s), (compute_too_s, link_too_s) = times
+    return abs(compute_s - compute_too_s) <= DRIFT * compute_s and abs(
+        link_s - link_too_s
+    ) <= DRIFT * max(link_s, compute_s)
 
 
 def _now(one: Candidate, known: Situation, now: Situation) -> Candidate:

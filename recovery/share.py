@@ -39,17 +39,19 @@ def relieved(
     Also by how much the largest load gets smaller, from 0 to 1.
 
     The most loaded worker gives one micro-batch at a time to an idle holder of its layers, until
-    nobody can give without the taker having more. What a taker gets is spread over the block it
+    the taker would have more than it; then the next one gives, for less load in one stage lets the
+    others start earlier. What a taker gets is spread over the block it
     comes from, so that both are busy all the time.
     """
     costs = _per_layer(situation.profile)
     staged = {s.worker: (p, s) for p in pipelines for s in p.stages}
     load = {w: len(p.micro_batches) * _sum(costs, s.layers) for w, (p, s) in staged.items()}
-    most = max(load.values())
+    before = max(load.values())
+    settled = 0.0
     idle = {w: held for w, held in situation.staying.items() if w not in staged and held}
     taken = dict.fromkeys(idle, 0.0)
     given: dict[int, list[tuple[int, Span]]] = {worker: [] for worker in staged}
-    while idle:
+    while idle and load:
         giver = max(load, key=lambda w: (load[w], -w))
         pipeline, stage = staged[giver]
         offers = [
@@ -58,12 +60,12 @@ def relieved(
             for span in spans(held & frozenset(stage.layers))
         ]
         best = min(offers, default=None)
-        if best is None or len(given[giver]) == len(pipeline.micro_batches):
-            break
-        after, taker, span = best
-        if max(after, load[giver] - _sum(costs, span)) >= load[giver]:
-            break
-        taken[taker] = after
+        full = len(given[giver]) == len(pipeline.micro_batches)
+        if best is None or full or best[0] >= load[giver]:
+            settled = max(settled, load.pop(giver))
+            continue
+        _, taker, span = best
+        taken[taker] = best[0]
         load[giver] -= _sum(costs, span)
         given[giver].append((taker, span))
     routes = [
@@ -73,7 +75,8 @@ def relieved(
             _spread(staged[giver][0].micro_batches, len(offers_taken)), offers_taken, strict=True
         )
     ]
-    gained = 1 - max(load.values()) / most if most > 0 else 0.0
+    after = max([settled, *load.values(), *taken.values()])
+    gained = 1 - after / before if before > 0 else 0.0
     return tuple(sorted(routes, key=lambda r: (r.micro_batch, r.layers))), gained
 
 
