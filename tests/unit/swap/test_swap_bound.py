@@ -60,7 +60,9 @@ def whole_numbers(rng: Random, storages: int, replays: bool) -> Trace:
     trace = random_trace(rng, storages, states=False, held=False, tiers=0, replays=False)
     saved = tuple(replace(part, nbytes=rng.randint(1, 3)) for part in trace.saved)
     points = tuple(
-        replace(part, seconds=rng.randint(0, 2), base_bytes=3, workspace_bytes=rng.choice([0, 1]))
+        replace(
+            part, seconds=rng.choice([0, 0, 1, 2]), base_bytes=3, workspace_bytes=rng.choice([0, 1])
+        )
         for part in trace.points
     )
     again = []
