@@ -70,8 +70,12 @@ def _renamed(situation: Situation, takers: dict[int, int]) -> Situation:
         for worker in situation.there
     }
     there = set(takers.values()) | set(situation.survivors)
+    named_routes = (replace(r, worker=takers.get(r.worker, r.worker)) for r in plan.routes)
+    # Who takes a place gives up what it held as a shadow, and the detours that led there.
     routes = tuple(
-        replace(route, worker=takers.get(route.worker, route.worker)) for route in plan.routes
+        route
+        for route in named_routes
+        if route.worker not in takers.values() or places[route.worker].issuperset(route.layers)
     )
     shadows = tuple(s for s in plan.shadows if s.worker not in takers.values())
     return replace(

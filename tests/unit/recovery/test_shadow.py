@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
-from ithaca.planner.plan import Pipeline, Plan, Stage
+from ithaca.planner.plan import Pipeline, Plan, Route, Stage
 from ithaca.planner.schedule import programs
 from ithaca.planner.simulate import simulate
 from ithaca.planner.span import Span
@@ -52,6 +52,21 @@ def test_a_spare_takes_the_place_of_the_lost() -> None:
     assert [(m.layer, m.source, m.target) for r in first.moves for m in r] == [(2, 3, 7), (3, 3, 7)]
     assert first.reason == "w7 for w1"
     assert first.single_holders == ()
+
+
+def test_who_takes_a_place_is_no_longer_reached_by_detours() -> None:
+    stages = [Stage(Span(0, 2), 0), Stage(Span(2, 4), 1)]
+    other = [Stage(Span(0, 2), 2), Stage(Span(2, 4), 3)]
+    pipelines = (Pipeline(tuple(stages), (0, 1)), Pipeline(tuple(other), (2, 3)))
+    route, shadow = Route(0, Span(0, 2), 4), Stage(Span(0, 2), 4)
+    plan = Plan(pipelines, routes=(route,), shadows=(shadow,))
+    _, profile = grid(2, 2, 4, 4)
+    found = list(Shadow().propose(after_losing(plan, profile, {3}, spares=())))
+    assert found, "the idle holder takes the place"
+    for one in found:
+        assert one.plan is not None
+        assert one.plan.layers_of(4) == Span(2, 4)
+        assert one.plan.routes == ()
 
 
 def test_a_spare_with_state_needs_no_move_and_is_preferred() -> None:
