@@ -14,10 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import accumulate
 
-from ithaca.planner.costs import VOTE_BYTES
-from ithaca.planner.deal import ALL_PARTITIONS_UP_TO, all_nodes
+from ithaca.planner.deal import ALL_PARTITIONS_UP_TO
 from ithaca.planner.estimate import (
     MOST_PATTERNS,
     Draft,
@@ -30,6 +28,7 @@ from ithaca.planner.layout import Cuts, Layout, NoLayoutError, Split, cuts_of
 from ithaca.planner.neighbours import moved_borders, moved_shares, moved_workers
 from ithaca.planner.plan import Schedule
 from ithaca.planner.profile import Profile
+from ithaca.planner.rough import Rough
 from ithaca.planner.shapes import Row, Shape, around, lean, lengths_for, timed
 
 FINALISTS = 8
@@ -146,7 +145,7 @@ class _Front:
         self._limit = limit
         self._longest = min(workers, self._num_layers)
         slowest = estimator.slowest(self._longest)
-        self._rough = _Rough(profile, schedule, slowest, exact=exact)
+        self._rough = Rough(profile, schedule, slowest, exact=exact)
 
     def run(self, standing: Sequence[Cuts]) -> list[Figures]:
         """Layouts that fit, fastest first; none if no shape has a split that fits."""
@@ -302,69 +301,6 @@ class _Front:
             shape = timed(rows, self._total, self._rough.pipeline_s)
             found += self._drafts(shape) if shape else []
         return found
-
-
-class _Rough:
-    """Estimates of shapes that know no split: what a good one could reach."""
-
-    def __init__(
-        self, profile: Profile, schedule: Schedule, slowest: Sequence[float], *, exact: bool
-    ) -> None:
-        layers = profile.layers
-        self._exact = exact
-        self._profile = profile
-        self._schedule = schedule
-        self._slowest = slowest
-        self._forward_s = sum(layer.forward_s for layer in layers)
-        self._all_s = self._forward_s + sum(layer.backward_s for layer in layers)
-        links = sorted(profile.link.seconds(layer.output_bytes) for layer in layers[:-1])
-        self._links = [0.0, *accumulate(links)]
-        self._bytes = sum(layer.grad_bytes for layer in layers)
-
-    def pipeline_s(self, length: int, share: int) -> float:
-        """Seconds until a pipeline's last compute ends; linear in ``share``."""
-        slowest, crossing = self._slowest[length - 1], 2 * self._links[length - 1]
-        fill = self._all_s + crossing
-        if self._schedule is Schedule.ONE_F_ONE_B_SPLIT:
-            # Zero Bubble H1: filling and draining cost a forward per further stage.
-            fill = slowest + (length - 1) * self._forward_s / length + crossing
-        elif self._schedule is Schedule.ONE_F_ONE_B and share > length:
-            # No more micro-batches than stages are between their forward and their backward.
-            slowest = max(slowest, fill / length)
-        return fill + (share - 1) * slowest
-
-    def step_s(self, shape: Shape) -> float:
-        """Seconds of a step: the slowest pipeline, its largest reduction, the vote."""
-        link = self._profile.link
-        workers = sum(part.length * part.pipelines for part in shape)
-        longest_s = max(
-            self.pipeline_s(part.length, part.share) + self._burst_s(part.share) for part in shape
-        )
-        vote_s = (workers - 1) * link.seconds(VOTE_BYTES)
-        return longest_s + self._reduce_s(shape) + vote_s
-
-    def _burst_s(self, share: int) -> float:
-        """Additions of the micro-batch that completes most of the tree, stage by stage."""
-        bursts = share.bit_length() - 1 if self._exact else 1
-        return bursts * self._bytes / self._profile.add_bytes_per_s
-
-    def _reduce_s(self, shape: Shape) -> float:
-        link, pipelines = self._profile.link, sum(part.pipelines for part in shape)
-        most, total = 1, pipelines
-        if self._exact:
-            groups = [(part.share, part.pipelines) for part in shape]
-            total_micro_batches = sum(size * count for size, count in groups)
-            most, total = min(
-                all_nodes(order, total_micro_batches) for order in (groups, groups[::-1])
-            )
-        length = min(part.length for part in shape)
-        chunk = self._bytes * self._slowest[length - 1] / self._slowest[0] / pipelines
-        messages = (pipelines - 1) * (most + 1)
-        if len({part.length for part in shape}) > 1:  # stages are reduced in several pieces
-            messages *= 2
-            chunk /= 2
-        adding_s = (total - 1) * chunk / self._profile.add_bytes_per_s
-        return messages * (link.latency_s + chunk / link.bytes_per_s) + adding_s
 
 
 def _draft(shape: Shape, every: Sequence[Cuts]) -> Draft:

@@ -9,8 +9,10 @@ are read from the Programs of a pipeline with one layer per stage. Tests compare
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,49 +162,57 @@ def _arranged(
     k, op, turn, start = k[rank], op[rank], turn[rank], start[rank]
     begins = np.searchsorted(k, np.arange(stages + 1))
     end = start + _SLOTS[op]
-    forward, last = op == F, stages - 1
-    sends = np.where(forward, k < last, (op != W) & (k > 0))
-    needs = np.where(forward, k > 0, (op != W) & (k < last))
-    # A message is named by its direction, its sender and its micro-batch.
-    name = (k + stages * ~forward) * micro_batches + turn
-    source = np.where(forward, name - micro_batches, name + micro_batches)
-    below = np.zeros(len(k), dtype=np.int64)
-    above = np.zeros(len(k), dtype=np.int64)
-    trailing = np.zeros(stages, dtype=np.int64)
-    up, down = sends & forward, sends & ~forward
+    forward = op == F
+    sends = np.where(forward, k < stages - 1, (op != W) & (k > 0))
     crossed = [
-        np.sort(np.concatenate([end[up & (k == c)], end[down & (k == c + 1)]])) for c in range(last)
+        np.sort(end[sends & np.where(forward, k == cut, k == cut + 1)]) for cut in range(-1, stages)
     ]
-    for stage in range(stages):
-        own = slice(begins[stage], begins[stage + 1])
-        if stage:
-            below[own] = np.searchsorted(crossed[stage - 1], start[own], side="right")
-            trailing[stage] += len(crossed[stage - 1])
-        if stage < last:
-            above[own] = np.searchsorted(crossed[stage], start[own], side="right")
-            trailing[stage] += len(crossed[stage])
+    below = _until(start, begins, crossed[:-1])
+    above = _until(start, begins, crossed[1:])
     both = below + above
     transfers = np.diff(both, prepend=0)
     transfers[begins[:-1]] = both[begins[:-1]]
-    trailing -= both[begins[1:] - 1]
+    all_transfers = np.array([len(low) + len(high) for low, high in pairwise(crossed)])
+    return Order(
+        stages,
+        micro_batches,
+        begins,
+        op,
+        turn,
+        below,
+        above,
+        tuple(np.maximum.reduceat(end, begins[:-1]).tolist()),
+        _levels(stages, micro_batches, k, op, turn, start, transfers, sends),
+        all_transfers - both[begins[1:] - 1],
+    )
+
+
+def _until(start: Indices, begins: Indices, crossed: Sequence[Indices]) -> Indices:
+    """How many messages have crossed a cut of each stage when its computes start."""
+    own = zip(np.split(start, begins[1:-1]), crossed, strict=True)
+    return np.concatenate([np.searchsorted(ends, at, side="right") for at, ends in own])
+
+
+def _levels(
+    stages: int,
+    micro_batches: int,
+    k: Indices,
+    op: Indices,
+    turn: Indices,
+    start: Indices,
+    transfers: Indices,
+    sends: Indices,
+) -> tuple[Level, ...]:
+    forward = op == F
+    needs = np.where(forward, k > 0, (op != W) & (k < stages - 1))
+    # A message is named by its direction, its sender and its micro-batch.
+    name = (k + stages * ~forward) * micro_batches + turn
+    source = np.where(needs, name + np.where(forward, -micro_batches, micro_batches), -1)
     adds = np.where((op == B) | (op == W), turn, -1)
     rank = np.argsort(start, kind="stable")
-    cuts = np.flatnonzero(np.diff(start[rank])) + 1
     levels = []
-    for here in np.split(rank, cuts):
+    for here in np.split(rank, np.flatnonzero(np.diff(start[rank])) + 1):
         sending = np.flatnonzero(sends[here])
-        levels.append(
-            Level(
-                k[here],
-                op[here],
-                adds[here],
-                np.where(needs[here], source[here], -1),
-                transfers[here],
-                sending,
-                name[here][sending],
-            )
-        )
-    finish = tuple(int(x) for x in np.maximum.reduceat(end, begins[:-1]))
-    return Order(
-        stages, micro_batches, begins, op, turn, below, above, finish, tuple(levels), trailing
-    )
+        own = k[here], op[here], adds[here], source[here], transfers[here]
+        levels.append(Level(*own, sending, name[here][sending]))
+    return tuple(levels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, islice
+from itertools import islice
 
 from ithaca.planner.balance import Balancer, Duty
 from ithaca.planner.deal import blocks, counts
@@ -16,8 +16,8 @@ from ithaca.runtime.config.job import Job, Numerics
 from ithaca.runtime.config.section import BadValue
 from ithaca.runtime.config.units import format_size
 
-MAX_SEARCHED = 64
-"""More workers than this need a layout of their own: the search takes minutes."""
+MAX_SEARCHED = 16_384
+"""More workers than this need a layout of their own: so many are searched for in seconds."""
 
 
 def make_plan(
@@ -133,11 +133,7 @@ def _dealt(
         return (micro_batches + len(splits[pipeline]) - 1) * slowest[pipeline]
 
     sizes = counts(range(len(splits)), num_micro_batches, seconds)
-    if len(set(sizes)) > 1 and len(sizes) <= MAX_SEARCHED:
-        return blocks(sizes)
-    # Equal blocks have nothing to order, and very many take too long.
-    ends = [*accumulate(sizes)]
-    return tuple(range(end - size, end) for size, end in zip(sizes, ends, strict=True))
+    return blocks(sizes)
 
 
 def _slowest_s(sizes: Sequence[int], profile: Profile) -> float:
