@@ -248,8 +248,12 @@ class Training:
             )
         )
 
+    def is_over(self, generation: int) -> bool:
+        """Whether a later generation was announced, or this worker was expelled."""
+        return self._fence > generation or bool(self._expelled)
+
     def _stopped(self, deployment: Deployment) -> bool:
-        return self._fence > deployment.orders.plan.generation or bool(self._expelled)
+        return self.is_over(deployment.orders.plan.generation)
 
     def _generation(self, deployment: Deployment) -> Outcome | None:
         """One generation; None if it ended before the job did."""

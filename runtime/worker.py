@@ -37,6 +37,7 @@ from ithaca.runtime.control.surface import Command
 from ithaca.runtime.engine.adamw import OptimizerSettings
 from ithaca.runtime.engine.channel import channel_errors
 from ithaca.runtime.engine.drive import ChannelFailed
+from ithaca.runtime.engine.gather import gather
 from ithaca.runtime.engine.gloo import GlooChannel
 from ithaca.runtime.engine.hashing import combine, hash_tensor
 from ithaca.runtime.engine.nccl import NcclChannel
@@ -224,7 +225,7 @@ class _Part:
             for layer in trainer.holdings.layers.values():
                 layer.load(read_layer(found.folder, found.manifest.layer(layer.name)))
             trainer.step = found.step
-        self._position = Position(time.monotonic)
+        self._position = Position(time.monotonic, generation=-1)
         incarnation = uuid.uuid4().hex
         self._heart = Heart(
             dial=self._dial,
@@ -344,6 +345,14 @@ class _Part:
             with channel_errors():
                 limit = timedelta(seconds=self._timeouts.grace_s)
                 store = TCPStore(host, port, is_master=False, timeout=limit)
+            gather(
+                store,
+                plan.generation,
+                self._assignment.worker,
+                plan.workers,
+                self._timeouts.grace_s,
+                lambda: self.training.is_over(plan.generation),
+            )
             here = (
                 store,
                 plan.generation,
