@@ -11,13 +11,14 @@ from dataclasses import replace
 
 from ithaca.planner.plan import Plan
 from ithaca.planner.profile import Profile
-from ithaca.recovery.decide import Decision
+from ithaca.recovery.decide import Decision, Scored
 from ithaca.recovery.failure import Failure, FailureClass
 from ithaca.recovery.hazard import Hazard
 from ithaca.recovery.policy import Incident, Policy
 from ithaca.recovery.prepare import Prepared
+from ithaca.recovery.redundancy import restored
 from ithaca.recovery.standing import Standing
-from ithaca.recovery.strategy import Situation, StrategyName
+from ithaca.recovery.strategy import Situation, StrategyName, single_holders
 from ithaca.runtime.config.recovery import Choice, RecoveryConfig
 from ithaca.runtime.mission import Mission
 
@@ -120,6 +121,24 @@ class Brain:
         return self._prepared.decide(
             situation, self._hazard, self._policy, self._history, now_s=self._now()
         )
+
+    def reconsider(self, situation: Situation) -> Decision | None:
+        """A plan that is worth the way there although nothing failed; None if there is none.
+
+        If the plan is good as it is, but some layer has one holder only, the one that adds others.
+        """
+        decision = self._prepared.decide(
+            situation, self._hazard, self._policy, (), now_s=self._now()
+        )
+        if decision.chosen.strategy is not StrategyName.KEEP:
+            if decision.chosen.plan is None and not situation.leaving:
+                return None
+            return decision
+        safer = restored(situation.plan, situation)
+        if safer is None or not safer.feasible:
+            return None
+        reason = f"a second holder for {len(single_holders(situation.plan))} layers"
+        return Decision(safer, (*decision.candidates, Scored(safer, decision.score)), reason)
 
     def answered(self, strategy: StrategyName) -> None:
         """What was done about the newest incident."""

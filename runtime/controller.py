@@ -18,6 +18,7 @@ from ithaca.recovery.failure import Failure
 from ithaca.recovery.fault import Fault
 from ithaca.runtime.account import Account
 from ithaca.runtime.brain import Brain
+from ithaca.runtime.changes import Changes
 from ithaca.runtime.config.recovery import Choice
 from ithaca.runtime.control.feed import EventFeed
 from ithaca.runtime.control.plane import ControlPlane
@@ -26,7 +27,7 @@ from ithaca.runtime.detector import Detector
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import Event, Missed, RunEnded, StepDone, WorkerFailed
 from ithaca.runtime.front import Desk, Front
-from ithaca.runtime.journal import Closed, Journal
+from ithaca.runtime.journal import Closed, Joining, Journal
 from ithaca.runtime.keeper import Keeper
 from ithaca.runtime.ledger import Ledger
 from ithaca.runtime.membership import Membership
@@ -40,12 +41,14 @@ from ithaca.runtime.notes import (
     Leave,
     Mailbox,
     Note,
+    Paused,
+    Ready,
     Stepped,
     Wake,
     Wrote,
 )
 from ithaca.runtime.orders import Assignment, Outcome, Trouble
-from ithaca.runtime.reception import announce, take_over
+from ithaca.runtime.reception import announce, take_over, tell_joined
 from ithaca.runtime.recorder import Recorder
 from ithaca.runtime.recovery_run import Recovery, RefusedError, Ways
 from ithaca.runtime.states import Life, State
@@ -121,6 +124,7 @@ class Controller:
             self._timeouts,
             Ways(self._certain, self._train, self._go_on),
         )
+        self._changes = Changes(desk, self._recovery, journal, crew.pause, now)
         self._plane: ControlPlane | None = None
         self._programs: Mapping[int, Sequence[Program]] = {}
         self._training: dict[int, int] = {}
@@ -164,13 +168,25 @@ class Controller:
             self._train(self._mission.plan)
             self._recovery.begin(self._mission.programs)
             return
+        self._meet(Plan.parse(self._journal.history.plan).workers)
         last = take_over(self._desk, self._journal.history)
         self._keeper.know(last)
         self._life.enter(State.TRAINING)
         self._train(self._members.plan)
         self._go_on(self._members.plan)
         if self._journal.history.unsettled:
-            self._recover(())
+            self._recovering(lambda: self._recovery.answer(()), ())
+
+    def _meet(self, workers: Sequence[int]) -> None:
+        """Wait until the driver has introduced workers that came later, to a new controller."""
+        deadline = self._now() + self._timeouts.join_s
+        while not set(workers) <= self._crew.facts.keys():
+            if self._now() > deadline:
+                missing = sorted(set(workers) - self._crew.facts.keys())
+                raise RefusedError(f"nobody tells the new controller of workers {missing}")
+            note = self._mailbox.take(_LOOK_S)
+            if isinstance(note, Joined) and note.facts is not None:
+                self._crew.add(note.worker, note.actor, note.facts)
 
     def _turn(self) -> None:
         note = self._mailbox.take(_LOOK_S)
@@ -180,10 +196,10 @@ class Controller:
         if self.front.draining and self._life.state is State.TRAINING:
             self._life.enter(State.DRAINING)
         failures = self._detector.look(self._members.members, self._programs, self._settled_s)
-        if failures:
-            self._recover(failures)
-        elif self._stuck():
-            self._recover(())
+        if failures or self._stuck():
+            self._recovering(lambda: self._recovery.answer(failures), failures)
+        elif self._life.state is State.TRAINING and len(self._training) == len(self._programs):
+            self._recovering(self._changes.go_on, ())
         self._keeper.go_on()
         if not self._training and self._life.state is not State.SAVING:
             self._life.enter(State.SAVING)
@@ -249,8 +265,13 @@ class Controller:
                 self.front.request_drain()
             case Joined():
                 self._joined(note)
+            case Ready():
+                self._ready(note)
+            case Paused():
+                self._changes.paused(note)
             case Leave():
                 self._members.leaving.add(note.worker)
+                self._changes.consider()
 
     def _ended(self, note: Ended) -> None:
         if self._training.get(note.worker) != note.call:
@@ -290,22 +311,54 @@ class Controller:
             self._recorder.warn(f"worker {note.worker} did not come up: {note.reason}")
             return
         self._crew.add(note.worker, note.actor, note.facts)
+        if note.worker in self._members.lost or note.worker in self._members.known:
+            return  # a controller before this one knew it
+        entry = Joining(time_s=time.time(), worker=note.worker, node=note.facts.node)
+        self._journal.write(entry)
+        self._members.expect(note.worker)
+        self._crew.prepare(
+            self._assignment(note.worker),
+            lambda answer: self._mailbox.put(
+                Ready(note.worker, answer.reason if isinstance(answer, Silence) else "")
+            ),
+        )
+
+    def _ready(self, note: Ready) -> None:
+        if note.reason:
+            self._recorder.warn(f"worker {note.worker} cannot take a part: {note.reason}")
+            self._members.retire(note.worker, note.reason)
+            return
+        self._detector.expect(note.worker)
         self._members.join(note.worker)
+        tell_joined(self._desk, note.worker)
+        self._changes.consider()
 
     # -- failures
 
-    def _recover(self, failures: Sequence[Failure]) -> None:
-        back = self._life.state
-        self._life.enter(State.RECOVERING)
+    def _recovering(self, act: Callable[[], None], failures: Sequence[Failure]) -> None:
+        """Do ``act``, which may change the plan; the run ends if it finds nothing that can be."""
+        back, generation = self._life.state, self._members.settled
+        if failures:
+            self._life.enter(State.RECOVERING)
+            self._changes.forget()
         try:
             if self._mission.job.recovery.strategy is Choice.NONE and failures:
                 raise RefusedError("recovery.strategy is none")
-            self._recovery.answer(failures)
+            act()
         except RefusedError as refused:
             if not failures:
                 raise
             self._fail(failures[0], str(refused))
-        self._life.enter(State.TRAINING if back is State.SAVING else back)
+        if failures:
+            self._life.enter(State.TRAINING if back is State.SAVING else back)
+        if self._members.settled != generation:
+            self._replace()
+
+    def _replace(self) -> None:
+        """Ask for a new worker in the place of each that is gone."""
+        if self._mission.job.recovery.replace:
+            self.wanted = max(self.wanted, len(self._members.lost))
+        self._changes.consider()
 
     def _fail(self, first: Failure, refusal: str) -> None:
         """End the run with its first cause."""

@@ -55,6 +55,7 @@ class Detector:
         self._node = node
         self._lock = threading.Lock()
         self._heard: dict[int, Heard] = {}
+        self._expected: dict[int, float] = {}
         self._closed: dict[int, float] = {}
         self._dead: dict[int, tuple[float, str]] = {}
         self._troubles: dict[int, tuple[float, Trouble]] = {}
@@ -73,6 +74,11 @@ class Detector:
         """A worker opened its stream of orders."""
         with self._lock:
             self._closed.pop(worker, None)
+
+    def expect(self, worker: int) -> None:
+        """From now on a worker should beat."""
+        with self._lock:
+            self._expected[worker] = self._now()
 
     def left(self, worker: int) -> None:
         """A worker's stream of orders closed."""
@@ -229,6 +235,7 @@ class Detector:
 
     def _sign(self, worker: int, now: float, settled_s: float) -> Sign:
         heard = self._heard.get(worker)
+        settled_s = max(settled_s, self._expected.get(worker, settled_s))
         if heard is None:
             return Sign(worker, 0, 0, "", 0.0, max(0.0, now - settled_s))
         beat = heard.beat

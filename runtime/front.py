@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ithaca.runtime.control.feed import EventFeed
@@ -31,7 +31,7 @@ class Desk:
 
     Attributes:
         mission: what is carried out.
-        facts: what each worker said of itself.
+        facts: what each worker said of itself; grows as workers come.
         members: who takes part.
         recorder: events and ledger.
         keeper: checkpoints.
@@ -42,7 +42,7 @@ class Desk:
     """
 
     mission: Mission
-    facts: Mapping[int, Facts]
+    facts: dict[int, Facts]
     members: Membership
     recorder: Recorder
     keeper: Keeper

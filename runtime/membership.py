@@ -18,6 +18,7 @@ class Membership:
         settled: the newest in which all workers trained.
         lost: workers that take part no longer, with the reason; for ever.
         spares: workers that are warm and in no plan.
+        coming: workers that were started and do not have their assignment yet.
         leaving: workers that were asked to leave, or are known to.
     """
 
@@ -28,6 +29,7 @@ class Membership:
         self.settled = plan.generation
         self.lost: dict[int, str] = {}
         self.spares: set[int] = set(crew) - set(plan.workers)
+        self.coming: set[int] = set()
         self.leaving: set[int] = set()
 
     @property
@@ -49,7 +51,7 @@ class Membership:
             Fenced: it is lost, or not known, or of a generation before the last settled one.
         """
         with self._lock:
-            inside = worker in self.plan.workers or worker in self.spares
+            inside = worker in (*self.plan.workers, *self.spares, *self.coming)
             if worker in self.lost or not inside or 0 <= generation < self.settled:
                 raise Fenced(generation, self.generation)
 
@@ -89,8 +91,22 @@ class Membership:
             self.lost = dict(lost)
             self.spares = everybody - set(plan.workers) - lost.keys()
 
-    def join(self, worker: int) -> None:
-        """A new worker, as a spare."""
+    def retire(self, worker: int, reason: str) -> None:
+        """A spare takes part no longer."""
         with self._lock:
+            self.spares.discard(worker)
+            self.coming.discard(worker)
+            self.leaving.discard(worker)
+            self.lost[worker] = reason
+
+    def expect(self, worker: int) -> None:
+        """A new worker is on its way: it may speak, and has no part yet."""
+        with self._lock:
+            self.coming.add(worker)
+
+    def join(self, worker: int) -> None:
+        """A new worker is ready, as a spare."""
+        with self._lock:
+            self.coming.discard(worker)
             if worker not in self.lost and worker not in self.plan.workers:
                 self.spares.add(worker)

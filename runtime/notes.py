@@ -53,6 +53,23 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """A worker stands still behind a step, as it was asked to in ``turn``, or why it does not."""
+
+    worker: int
+    turn: int
+    answer: int | Silence
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker that came later has its assignment, or why it has not."""
+
+    worker: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Differ:
     """Replicas of a layer differ."""
 
@@ -83,7 +100,7 @@ class HeadLost:
     reason: str
 
 
-Note = Wake | Ended | Wrote | Stepped | Gone | Differ | Joined | Leave | HeadLost
+Note = Wake | Ended | Wrote | Stepped | Gone | Paused | Ready | Differ | Joined | Leave | HeadLost
 
 
 class Mailbox:

@@ -39,8 +39,8 @@ _BARREN = 3
 """So many tries in a row that failed although nobody is to blame end the run."""
 _LOOK_S = 0.02
 """Longest wait for answers before other evidence is looked at."""
-_DUMP_S = 0.2
-"""Longest wait for the stacks of workers, once everybody stands."""
+_DUMP_S = 0.03
+"""Longest wait for stacks, once everybody stands; one that is stopped cannot tell its own."""
 
 
 class RefusedError(Exception):
@@ -161,6 +161,29 @@ class Recovery:
         self._account.begin(failures)
         self._brain.happened(failures)
         self._repeat(failures, self._decide_and_act)
+
+    def consider(self) -> None:
+        """Look for a better plan while everybody trains; it becomes the goal if there is one.
+
+        What everybody holds follows from the plan, so nobody has to be asked.
+        """
+        members, keeper = self._desk.members, self._desk.keeper
+        step = self._desk.recorder.ledger.committed
+        calm = {
+            worker: Standing(worker, members.settled, step, frozenset(members.plan.held(worker)))
+            for worker in members.known
+        }
+        leaving = frozenset(members.leaving)
+        situation = self._brain.situation(members.plan, calm, frozenset(), leaving, keeper.step)
+        decision = self._brain.reconsider(situation)
+        if decision is None:
+            return
+        if decision.chosen.plan is None:
+            self._desk.recorder.warn(f"no worker can leave: {decision.reason}")
+            members.leaving.clear()
+            return
+        self._told(decision, members.generation + 1)
+        self._goal = decision.chosen
 
     def enter_goal(self) -> None:
         """Everybody stands behind a step: enter the plan that was put off."""
@@ -450,7 +473,11 @@ class Recovery:
         """A worker comes to a named point behind the action that it is in."""
         heard = self._desk.detector.heard().values()
         longest_s = max((each.beat.expected_s for each in heard), default=0.0)
-        return max(self._timeouts.suspect_s, OVERDUE_FACTOR * longest_s)
+        calm_s = max(self._timeouts.suspect_s, OVERDUE_FACTOR * longest_s)
+        if self._desk.members.settled < self._desk.members.plan.generation:
+            # They may still be waiting for somebody who never comes.
+            return calm_s + self._timeouts.grace_s
+        return calm_s
 
     def _record_committed(self, step: int, standings: Mapping[int, Standing]) -> None:
         """The newest committed step has a record, although its speaker may be gone."""

@@ -41,7 +41,8 @@ STATUS = st.builds(
 RECORDS = st.dictionaries(st.integers(1, 2**40), LINE, max_size=4).map(
     lambda lines: tuple(Record(number, lines[number]) for number in sorted(lines))
 )
-BEAT = st.builds(Beat, NUMBER, TEXT, NUMBER, NUMBER, TEXT, TIME, NUMBER, RECORDS, TIME)
+GENERATION = st.integers(-1, 2**62)
+BEAT = st.builds(Beat, NUMBER, TEXT, GENERATION, NUMBER, TEXT, TIME, NUMBER, RECORDS, TIME)
 ORDER = st.builds(Order, NUMBER, st.sampled_from(OrderKind), TEXT)
 
 
@@ -70,7 +71,7 @@ def test_an_order_round_trips(order: Order) -> None:
     assert wire.order_from_message(pb.Order.FromString(bytes_)) == order
 
 
-@given(st.builds(Attend, NUMBER, TEXT, NUMBER))
+@given(st.builds(Attend, NUMBER, TEXT, GENERATION))
 def test_a_request_for_orders_round_trips(who: Attend) -> None:
     bytes_ = wire.attend_to_message(who).SerializeToString()
     assert wire.attend_from_message(pb.AttendRequest.FromString(bytes_)) == who
