@@ -8,6 +8,7 @@ warm: a new assignment replaces the layers and connections of the one before, no
 from __future__ import annotations
 
 import faulthandler
+import hashlib
 import os
 import platform
 import socket
@@ -20,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from torch._C._distributed_c10d import TCPStore
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from ithaca.recovery.fault import Fault
 from ithaca.recovery.standing import Standing
@@ -215,6 +216,7 @@ class _Part:
         self._device = device
         self._address = address
         self._timeouts = Timeouts.from_detect(job.detect)
+        self._run_key = hashlib.sha256(assignment.control_token.encode()).hexdigest()[:16]
         self._graveyard = Graveyard(self._timeouts.drain_s)
         workload = find_workload(job.workload.use)(
             assignment.workload_config, seed=job.seed, micro_batches=job.layout.micro_batches
@@ -344,7 +346,9 @@ class _Part:
         try:
             with channel_errors():
                 limit = timedelta(seconds=self._timeouts.grace_s)
-                store = TCPStore(host, port, is_master=False, timeout=limit)
+                met = TCPStore(host, port, is_master=False, timeout=limit)
+                # A warm worker's store outlives the run: its keys must not meet another run's.
+                store = PrefixStore(self._run_key, met)
             gather(
                 store,
                 plan.generation,
