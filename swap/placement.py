@@ -3,16 +3,17 @@
 Outwards: first in, first out, each as soon as it can; where the budget leaves no room for bytes
 that are still on their way, the step has to wait for the oldest of them. Inwards: as late as the
 link allows with a margin, so that they take room for the shortest time; later where there is none.
+Both are one sweep over the points.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from bisect import bisect_right
+from heapq import heappop, heappush
 
 import numpy as np
 
-from ithaca.swap.columns import Floats, Ints
+from ithaca.swap.columns import Ints
 from ithaca.swap.model import Queue
 from ithaca.swap.schedule import RECOMPUTE, SWAP, Choice, Schedule
 
@@ -32,106 +33,115 @@ def place(choice: Choice, budget_bytes: int) -> Schedule | None:
         clock = columns.clock.copy()
         for run in needs.runs:
             clock[run.point :] += columns.trace.replays[run.replay].seconds
-        _Outward(choice, room, clock, free).place(swapped)
-        _inward(choice, room, clock, free, back, swapped)
+        times = clock.tolist()
+        _outward(choice, room, times, free, swapped)
+        # What is still on its way takes its bytes from the release to where it is freed.
+        ways = columns.released[swapped], np.maximum(free, columns.released)[swapped]
+        room -= columns.held(*ways, columns.nbytes[swapped])
+        _inward(choice, room, times, free, back, swapped)
     free = np.where(choice.action == RECOMPUTE, columns.released, free)
     return Schedule(choice, free, back)
 
 
-@dataclass
-class _Outward:
-    """Gives every write the point at which it is finished; takes the room that it needs till then.
-
-    ``clock`` is moved by the waits that are found, ``free`` is filled.
-    """
-
-    choice: Choice
-    room: Ints
-    clock: Floats
-    free: Ints
-
-    def place(self, swapped: Ints) -> None:
-        columns = self.choice.columns
-        queue = Queue(columns.trace.links, outward=True)
-        released, need = columns.released.tolist(), _latest_free(self.choice).tolist()
-        times = self.clock.tolist()
-        pending: list[tuple[int, float]] = []
-        order = swapped[np.argsort(columns.ready[swapped], kind="stable")]
-        for index in order.tolist():
-            nbytes = int(columns.nbytes[index])
-            now = times[columns.ready[index]]
-            done, _ = queue.copy(int(self.choice.tier[index]), nbytes, now)
-            low, high = released[index], need[index]
-            waited = False
-            while True:
-                end = min(max(low, bisect_left(times, done)), high)
-                full = self._first_full(low, end, nbytes)
-                if full is None:
-                    break
-                waited = True
-                if not self._wait_for_older(pending, full, released):
-                    self.clock[full:] += max(0.0, done - self.clock[full])
-                    end = full
-                    break
-                times = self.clock.tolist()
-            if waited:
-                times = self.clock.tolist()
-            self.room[low:end] -= nbytes
-            self.free[index] = end
-            if end > low:
-                pending.append((index, done))
-
-    def _first_full(self, low: int, end: int, nbytes: int) -> int | None:
-        part = self.room[low:end]
-        if not len(part) or part.min() >= nbytes:
-            return None
-        return low + int((part < nbytes).argmax())
-
-    def _wait_for_older(
-        self, pending: list[tuple[int, float]], point: int, released: list[int]
-    ) -> bool:
-        """Lets the oldest write that still takes room at ``point`` be finished there."""
-        for position, (index, done) in enumerate(pending):
-            if self.free[index] > point >= released[index]:
-                self.clock[point:] += max(0.0, done - self.clock[point])
-                self.room[point : self.free[index]] += self.choice.columns.nbytes[index]
-                self.free[index] = point
-                del pending[position]
-                return True
-        return False
-
-
-def _latest_free(choice: Choice) -> Ints:
-    """[n] where a write has to be over at the latest: at the use, or at the end of the step."""
+def _outward(choice: Choice, room: Ints, times: list[float], free: Ints, swapped: Ints) -> None:
+    """Fills ``free``, and moves ``times`` by the waits that are found."""
     columns = choice.columns
-    need = np.maximum(choice.needs.need, columns.released)
-    return np.where(columns.state, len(columns.base), need)
+    last = len(columns.base)
+    ready = _by_point(columns.ready, swapped, last)
+    released = _by_point(columns.released, swapped, last)
+    latest = np.where(columns.state, last, choice.needs.need)
+    ending = _by_point(latest, swapped, last)
+    sizes, tiers, rooms = columns.nbytes.tolist(), choice.tier.tolist(), [*room.tolist(), 0]
+    queue = Queue(columns.trace.links, outward=True)
+    done: dict[int, float] = {}
+    pending: list[tuple[float, int]] = []  # released, still on their way; the first to arrive first
+    left: set[int] = set()
+    on_the_way, shift = 0, 0.0
+
+    def leave(index: int, point: int) -> None:
+        nonlocal on_the_way
+        left.add(index)
+        free[index] = point
+        on_the_way -= sizes[index]
+
+    for point in range(last + 1):
+        now = times[point] = times[point] + shift
+        for index in ready.get(point, ()):
+            done[index] = queue.copy(tiers[index], sizes[index], now)[0]
+        for index in released.get(point, ()):
+            heappush(pending, (done[index], index))
+            on_the_way += sizes[index]
+        for index in ending.get(point, ()):
+            if index not in left:
+                leave(index, point)
+        while pending and (
+            pending[0][0] <= now or pending[0][1] in left or on_the_way > rooms[point]
+        ):
+            arrived, index = heappop(pending)
+            if index in left:
+                continue
+            if arrived > now:
+                shift += arrived - now
+                now = times[point] = arrived
+            leave(index, point)
+
+
+def _by_point(points: Ints, which: Ints, last: int) -> dict[int, list[int]]:
+    """The storages of ``which`` by their point in ``points``, each list ascending."""
+    found: dict[int, list[int]] = {}
+    for index, point in zip(which.tolist(), points[which].tolist(), strict=True):
+        found.setdefault(min(point, last), []).append(index)
+    return found
 
 
 def _inward(
-    choice: Choice, room: Ints, clock: Floats, free: Ints, back: Ints, swapped: Ints
+    choice: Choice, room: Ints, times: list[float], free: Ints, back: Ints, swapped: Ints
 ) -> None:
-    """Fills ``back``, from the last read to the first."""
-    columns, times = choice.columns, clock.tolist()
-    need = choice.needs.need
-    lowest = np.where(columns.state, 0, free).tolist()
-    links = columns.trace.links
+    """Fills ``back``, from the last read to the first; later needs have the first claim on room."""
+    columns = choice.columns
+    sizes, rooms = columns.nbytes.tolist(), room.tolist()
+    starts = _latest_starts(choice, times, free, swapped)
+    by_need = _by_point(choice.needs.need, swapped, len(columns.base))
+    by_start: dict[int, list[int]] = {}
+    for index, start in starts.items():
+        by_start.setdefault(start, []).append(index)
+    coming: dict[int, None] = {}  # on their way at the point, the latest need first
+    total = 0
+    for point in range(len(columns.base) - 1, -1, -1):
+        for index in reversed(by_need.get(point + 1, ())):
+            if starts[index] <= point:
+                coming[index] = None
+                total += sizes[index]
+        while total > rooms[point]:
+            index, _ = coming.popitem()
+            total -= sizes[index]
+            back[index] = point + 1
+        for index in by_start.get(point, ()):
+            if index in coming:
+                del coming[index]
+                total -= sizes[index]
+                back[index] = point
+
+
+def _latest_starts(choice: Choice, times: list[float], free: Ints, swapped: Ints) -> dict[int, int]:
+    """The point at which each read has to start so that none is late, if there is room."""
+    columns, links = choice.columns, choice.columns.trace.links
     by_name = {link.tier: link for link in links}
+    per_byte, latency = [], []
+    for link in links:
+        way = by_name[link.through] if link.through else None
+        per_byte.append(1 / link.in_bytes_per_s + (1 / way.in_bytes_per_s if way else 0.0))
+        latency.append(link.latency_s + (way.latency_s if way else 0.0))
+    needs, sizes = choice.needs.need.tolist(), columns.nbytes.tolist()
+    lowest = np.where(columns.state, 0, free).tolist()
+    tiers = choice.tier.tolist()
     latest = [float("inf")] * len(links)
-    order = swapped[np.argsort(need[swapped], kind="stable")][::-1]
+    starts: dict[int, int] = {}
+    order = swapped[np.argsort(choice.needs.need[swapped], kind="stable")][::-1]
     for index in order.tolist():
-        tier, nbytes = int(choice.tier[index]), int(columns.nbytes[index])
-        link = links[tier]
-        took = link.latency_s + nbytes / link.in_bytes_per_s
-        if link.through:
-            way = by_name[link.through]
-            took += way.latency_s + nbytes / way.in_bytes_per_s
-        until = int(need[index])
-        latest[tier] = min(times[until], latest[tier]) - took * MARGIN
+        tier, need = tiers[index], needs[index]
+        took = latency[tier] + sizes[index] * per_byte[tier]
+        latest[tier] = min(times[need], latest[tier]) - took * MARGIN
         start = bisect_right(times, latest[tier]) - 1
-        start = min(max(start, lowest[index]), until)
-        part = room[start:until]
-        if len(part) and part.min() < nbytes:
-            start = until - int((part < nbytes)[::-1].argmax())
-        room[start:until] -= nbytes
-        back[index] = start
+        starts[index] = min(max(start, lowest[index]), need)
+    return starts

@@ -19,7 +19,7 @@ from ithaca.swap.search import Search
 from ithaca.swap.trace import Trace
 
 # Storages that may be placed in one decision; it is divided by their number.
-EFFORT = 12_000
+EFFORT = 8_000
 
 
 @dataclass(frozen=True)

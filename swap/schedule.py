@@ -7,6 +7,7 @@ what it becomes when it is done.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,11 @@ _CODES = {Action.KEEP: KEEP, Action.SWAP: SWAP, Action.RECOMPUTE: RECOMPUTE}
 Codes = NDArray[np.int8]
 
 
-@dataclass(frozen=True)
-class Run:
-    """``replay`` runs at ``point`` and brings back ``outputs``, with ``workspace_bytes`` beside."""
+class Run(NamedTuple):
+    """``replay`` runs at ``point``, with ``workspace_bytes`` beside what it brings back."""
 
     point: int
     replay: int
-    outputs: tuple[int, ...]
     workspace_bytes: int
 
 
@@ -76,6 +75,15 @@ class Choice:
         n = len(columns.nbytes)
         zeros = np.zeros(n, np.int64)
         return cls(columns, np.zeros(n, np.int8), zeros, zeros)
+
+    def brought_back(self, replay: int) -> tuple[int, ...]:
+        """The storages that are given up for a replay."""
+        outputs = self.columns.trace.replays[replay].outputs
+        return tuple(
+            index
+            for index in outputs
+            if self.action[index] == RECOMPUTE and self.replay[index] == replay
+        )
 
     def floor(self) -> Ints:
         """[N] the fewest bytes at each point: all copies take no time and no memory."""
@@ -217,7 +225,9 @@ def _needs(choice: Choice) -> Needs:
                 need[index] = point
             if hold[index] <= point:
                 hold[index] = point + 1
-        runs.append(Run(point, which, tuple(mine), _beside(replay, mine, columns)))
+        whole = len(mine) == len(replay.outputs) or replay.recipe is Recipe.CHEAP
+        beside = replay.workspace_bytes if whole else _beside(replay, mine, columns)
+        runs.append(Run(point, which, beside))
     return Needs(np.array(need, np.int64), np.array(hold, np.int64), tuple(reversed(runs)))
 
 
@@ -227,8 +237,6 @@ def _beside(replay: Replay, mine: list[int], columns: Columns) -> int:
     A block makes all of its outputs again; those that are not wanted live as long as they did in
     the forward, while of the wanted ones only those are there that have been made.
     """
-    if replay.recipe is Recipe.CHEAP or len(mine) == len(replay.outputs):
-        return replay.workspace_bytes
     outputs = np.array(replay.outputs, np.int64)
     wanted = np.isin(outputs, mine)
     made = columns.produced[outputs]

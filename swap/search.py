@@ -213,7 +213,8 @@ class Search:
         choice, columns = schedule.choice, self._columns
         room = self._budget - result.levels
         groups: list[tuple[float, tuple[int, ...]]] = [
-            (columns.trace.replays[run.replay].seconds, run.outputs) for run in choice.needs.runs
+            (columns.trace.replays[run.replay].seconds, choice.brought_back(run.replay))
+            for run in choice.needs.runs
         ]
         groups += [
             (float(result.waits[index]), (index,))
