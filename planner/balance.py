@@ -59,6 +59,11 @@ class Balancer:
             for layer in layers
         ]
         self.seconds = _between(seconds) + 2 * profile.action_s
+        ways = [layer.forward_s for layer in layers]
+        if schedule is not Schedule.ONE_F_ONE_B_SPLIT:  # else W fills the way back
+            ways = [layer.forward_s + layer.backward_s for layer in layers]
+        self._way = np.concatenate([[0.0], np.cumsum(ways)])
+        self._rest = self._way[-1] - self._way
         self._static = _between([layer.param_bytes + layer.state_bytes for layer in layers])
         self._saved = _between([layer.activation_bytes for layer in layers])
         self._gradient = _between([layer.grad_bytes for layer in layers])
@@ -123,21 +128,50 @@ class Balancer:
         ]
         return self._fastest(costs)
 
-    def within(
-        self, peaks: Sequence[Matrix], limit: float
-    ) -> tuple[float, tuple[Span, ...]] | None:
-        """As :meth:`fastest`, with ``peaks[k][i, j]`` bytes if stage k has layers i to j - 1."""
-        return self._fastest(
-            [np.where(self._empty | (peak > limit), np.inf, self.seconds) for peak in peaks]
-        )
+    def splits(
+        self,
+        stages: int,
+        micro_batches: int,
+        peaks: Sequence[Matrix] = (),
+        limit: float = np.inf,
+    ) -> list[tuple[Span, ...]]:
+        """Splits that may be the fastest: one or two, or none if nothing fits.
+
+        The first has the fastest slowest stage, as :meth:`fastest`. The second minimises a bound
+        of the whole pipeline: no stage can be done before its first micro-batch has come to it,
+        all have been computed, and the last one has gone the way back; and with 1F1B it waits for
+        the whole way of every S-th micro-batch, for S the stages from it to the end. So there
+        what is slow comes first. Where messages are slow, the first can be better still.
+
+        Args:
+            stages: of the pipeline.
+            micro_batches: that it computes.
+            peaks: ``peaks[k][i, j]`` are bytes if stage k has layers i to j - 1.
+            limit: on these.
+        """
+        forbidden = [self._empty] * stages
+        if peaks:
+            forbidden = [self._empty | (peak > limit) for peak in peaks]
+        slowest = self._fastest([np.where(no, np.inf, self.seconds) for no in forbidden])
+        if slowest is None:
+            return []
+        whole = self._way[:, None] + micro_batches * self.seconds
+        costs = []
+        for stage, no in enumerate(forbidden):
+            cost = whole
+            if self._schedule is Schedule.ONE_F_ONE_B:
+                rounds = 1 + (micro_batches - 1) // (stages - stage)
+                cost = np.maximum(whole, (self._way + rounds * self._rest)[:, None])
+            costs.append(np.where(no, np.inf, cost))
+        bound = self._fastest(costs)
+        assert bound is not None, "what fits for one of them fits for both"
+        return list(dict.fromkeys((slowest[1], bound[1])))
 
     def least(self, peaks: Sequence[Matrix]) -> tuple[float, tuple[Span, ...]]:
         """Bytes of the largest stage of the split that makes it smallest, and that split."""
-        costs = [np.where(self._empty, np.inf, peak) for peak in peaks]
-        smallest = _bottleneck(costs)
-        found = self.within(peaks, smallest)
-        assert found is not None, "there are at least as many layers as stages"
-        return smallest, found[1]
+        smallest = _bottleneck([np.where(self._empty, np.inf, peak) for peak in peaks])
+        found = self.splits(len(peaks), 1, peaks, smallest)
+        return smallest, found[0]
 
     def slowest(self, most_stages: int) -> list[float]:
         """Seconds per micro-batch of the slowest stage with 1, 2, ... stages, memory aside."""

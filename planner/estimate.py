@@ -10,7 +10,7 @@ from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from ithaca.planner.balance import Balancer, Duty, Matrix
+from ithaca.planner.balance import Balancer, Matrix
 from ithaca.planner.deal import blocks
 from ithaca.planner.footprint import Footprint, Gathering, Sums, sums_of, worst_of
 from ithaca.planner.layout import Cuts, Layout, cuts_of, split_of
@@ -140,14 +140,15 @@ class Estimator:
         for a reduction of all their layers at once; and if there are none, the fastest that keep
         no room for what the others bring, for which the layout as a whole decides.
         """
-        fastest = self.fastest(length)
-        if limit == math.inf or self._surely(fastest, place, dealt) <= limit:
-            return [fastest]
+        share = len(dealt.sums[place][0][0].after)
+        fastest = self.fastest(length, share)
+        if limit == math.inf or all(self._surely(c, place, dealt) <= limit for c in fastest):
+            return fastest
         for gathering in self._gatherings(dealt):
             peaks = self._bytes_of(length, worst_of(dealt.memory[place]), gathering)
-            split = self._balancer.within(peaks, limit)
-            if split is not None:
-                return [cuts_of(split[1])]
+            found = self._balancer.splits(length, share, peaks, limit)
+            if found:
+                return list(map(cuts_of, found))
         return []
 
     def leanest(self, length: int, place: int, dealt: Dealt) -> Cuts:
@@ -262,7 +263,5 @@ class Estimator:
         order = order_of((self._all_split,) * length, len(sums.after), self._schedule)
         return [self._footprint.matrix(order, stage, sums, gathering) for stage in range(length)]
 
-    def _fastest(self, length: int) -> Cuts:
-        found = self._balancer.fastest(Duty(length, 1, (1,), 1, 1, 1), math.inf)
-        assert found is not None, "without a limit everything fits"
-        return cuts_of(found[1])
+    def _fastest(self, length: int, share: int) -> list[Cuts]:
+        return list(map(cuts_of, self._balancer.splits(length, share)))

@@ -218,7 +218,8 @@ class _Front:
     def _is_free(self, shape: Shape) -> bool:
         """Whether the fastest cuts of ``shape`` fit: then memory is no reason to deal otherwise."""
         return self._limit == math.inf or [
-            [row.kept or self._estimator.fastest(row.length)] for row in shape
+            [row.kept] if row.kept else self._estimator.fastest(row.length, row.share)
+            for row in shape
         ] == self._options(shape)
 
     def _options(self, shape: Shape) -> list[list[Cuts]]:

@@ -100,7 +100,12 @@ def test_very_many_pipelines() -> None:
 
 def test_a_search_that_would_take_too_long_is_refused() -> None:
     with pytest.raises(BadValue, match=r"give layout\.pipelines"):
-        make_plan(job(micro_batches=100), profile(1, 1), num_workers=100)
+        make_plan(job(micro_batches=20_000), profile(1, 1), num_workers=20_000)
+
+
+def test_a_thousand_workers_are_searched_for() -> None:
+    plan = make_plan(job(micro_batches=1000), profile(1, 1, 1), num_workers=1000)
+    assert 900 < len(plan.workers) <= 1000
 
 
 @pytest.mark.parametrize(
