@@ -95,7 +95,13 @@ class Saver:
         now.writers.discard(worker)
         now.files |= {file.name: file for file in answer.files}
         now.hashes |= answer.hashes
-        return None if now.writers else self._commit(now)
+        if now.writers:
+            return None
+        missing = [name for name in self._names if name not in now.files]
+        if missing:
+            # A recovery came between: some had copied by the old plan, some by the new one.
+            raise self.give_up(f"nobody had a copy of {', '.join(missing)} of that step any more")
+        return self._commit(now)
 
     def give_up(self, reason: str) -> CheckpointFailedError:
         """Abandon what is being written; the error that says so."""
