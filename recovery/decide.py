@@ -29,6 +29,7 @@ from ithaca.recovery.strategy import (
     Strategy,
     StrategyName,
     entered,
+    parts,
 )
 
 STRATEGIES: tuple[Strategy, ...] = (Reroute(), Shadow(), Reshape(), Rollback())
@@ -196,10 +197,8 @@ def _keeps_all(one: Candidate, situation: Situation) -> bool:
     """Whether every survivor goes on holding what it holds, and nothing is moved."""
     if one.plan is None or one.moves or one.rollback_step is not None:
         return False
-    held: dict[int, set[int]] = {}
-    for stage in (*one.plan.stages(), *one.plan.shadows):
-        held.setdefault(stage.worker, set()).update(stage.layers)
-    return all(held.get(w, set()) >= situation.held(w) for w in situation.survivors)
+    held = parts(one.plan)
+    return all(held.get(w, frozenset()) >= situation.held(w) for w in situation.survivors)
 
 
 def _allowed(

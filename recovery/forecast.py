@@ -31,14 +31,17 @@ class Forecast:
     largest: int
 
 
-def forecast(plan: Plan, situation: Situation) -> Forecast:
+def look(plan: Plan, situation: Situation) -> Timeline | Outlook:
     """Simulate ``plan``; of a large one see the outlook, which is within parts of a percent."""
     profile, exact, ties = situation.profile, situation.exact, situation.ties
-    seen: Timeline | Outlook
     if price(plan) > SIMULATED_COMPUTES:
-        seen = outlook(plan, profile, exact=exact, ties=ties)
-    else:
-        seen = simulate(programs(plan, profile.layers, ties), profile, exact=exact)
+        return outlook(plan, profile, exact=exact, ties=ties)
+    return simulate(programs(plan, profile.layers, ties), profile, exact=exact)
+
+
+def forecast(plan: Plan, situation: Situation) -> Forecast:
+    """What a step of ``plan`` takes."""
+    seen = look(plan, situation)
     worker, peak = max(seen.peak_bytes.items(), key=lambda item: (item[1], -item[0]))
     return Forecast(seen.step_s, peak, worker)
 

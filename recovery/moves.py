@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from ithaca.planner.layer import Layer
 from ithaca.planner.plan import Pipeline, Plan, Stage
 from ithaca.planner.profile import Profile
-from ithaca.recovery.strategy import Move, Rounds
+from ithaca.recovery.strategy import Move, Rounds, parts
 
 Holdings = Mapping[int, frozenset[int]]
 
@@ -62,8 +62,9 @@ def seat(
 
 def seated(plan: Plan, workers: Sequence[int], holdings: Holdings, profile: Profile) -> Plan:
     """``plan`` with its workers replaced by those of ``workers`` that lack the fewest bytes."""
-    before = plan.workers
-    places = [frozenset(plan.held(worker)) for worker in before]
+    wanted = parts(plan)
+    before = sorted(wanted)
+    places = [wanted[worker] for worker in before]
     names = dict(zip(before, seat(places, workers, holdings, profile, before), strict=True))
 
     def named(stage: Stage) -> Stage:
@@ -91,7 +92,10 @@ def moves(plan: Plan, holdings: Holdings, profile: Profile) -> Rounds:
         ValueError: nobody holds a layer that is missing.
     """
     size = [state_bytes(layer) for layer in profile.layers]
-    missing = {w: set(plan.held(w)) - holdings.get(w, frozenset()) for w in plan.workers}
+    missing = {
+        worker: set(layers - holdings.get(worker, frozenset()))
+        for worker, layers in parts(plan).items()
+    }
     holders: dict[int, set[int]] = {}
     for worker, layers in holdings.items():
         for layer in layers:

@@ -6,14 +6,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ithaca.planner.plan import Plan, Stage
-from ithaca.planner.schedule import programs
-from ithaca.planner.simulate import simulate
 from ithaca.planner.span import Span
 from ithaca.recovery.cover import spans
-from ithaca.recovery.forecast import candidate
+from ithaca.recovery.forecast import candidate, look
 from ithaca.recovery.moves import state_bytes
 from ithaca.recovery.score import node_of
-from ithaca.recovery.strategy import Candidate, Situation, StrategyName, single_holders
+from ithaca.recovery.strategy import (
+    Candidate,
+    Situation,
+    StrategyName,
+    holders,
+    parts,
+    single_holders,
+)
 
 
 def restored(plan: Plan, situation: Situation) -> Candidate | None:
@@ -32,11 +37,12 @@ def restored(plan: Plan, situation: Situation) -> Candidate | None:
 def kept(plan: Plan, situation: Situation) -> tuple[Stage, ...]:
     """Shadows that cost no move: layers with one holder in ``plan`` that others have already."""
     alone = single_holders(plan)
+    having = holders(plan)
     there = [
         layer
         for layer in alone
         if any(
-            layer in held and worker not in plan.holders(layer)
+            layer in held and worker not in having[layer]
             for worker, held in situation.staying.items()
         )
     ]
@@ -58,8 +64,7 @@ def missing_shadows(
     Preferred is who has the state already, then another machine than the holder's, then who holds
     the layers next to the run (it can take the stage over whole), then who has most room.
     """
-    made = programs(plan, situation.profile.layers, situation.ties)
-    peaks = simulate(made, situation.profile, exact=situation.exact).peak_bytes
+    peaks = look(plan, situation).peak_bytes
     limit = situation.memory_limit_bytes
     # Without a limit the one with the smallest peak has most room.
     room = {
@@ -67,7 +72,8 @@ def missing_shadows(
         for worker in situation.available
         if worker not in away
     }
-    held = {worker: set(plan.held(worker)) for worker in room}
+    there = parts(plan)
+    held = {worker: set(there.get(worker, ())) for worker in room}
     added: list[Stage] = []
     for run in _runs(plan, layers):
         todo = [run]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 
 from ithaca.planner.deal import aligned, blocks, counts
@@ -47,12 +48,13 @@ def relieved(
     staged = {s.worker: (p, s) for p in pipelines for s in p.stages}
     load = {w: len(p.micro_batches) * _sum(costs, s.layers) for w, (p, s) in staged.items()}
     before = max(load.values())
-    settled = 0.0
     idle = {w: held for w, held in situation.staying.items() if w not in staged and held}
     taken = dict.fromkeys(idle, 0.0)
     given: dict[int, list[tuple[int, Span]]] = {worker: [] for worker in staged}
-    while idle and load:
-        giver = max(load, key=lambda w: (load[w], -w))
+    heap = [(-busy, worker) for worker, busy in load.items()] if idle else []
+    heapq.heapify(heap)
+    while heap:
+        giver = heapq.heappop(heap)[1]
         pipeline, stage = staged[giver]
         offers = [
             (taken[taker] + _sum(costs, span), taker, span)
@@ -62,12 +64,12 @@ def relieved(
         best = min(offers, default=None)
         full = len(given[giver]) == len(pipeline.micro_batches)
         if best is None or full or best[0] >= load[giver]:
-            settled = max(settled, load.pop(giver))
             continue
         _, taker, span = best
         taken[taker] = best[0]
         load[giver] -= _sum(costs, span)
         given[giver].append((taker, span))
+        heapq.heappush(heap, (-load[giver], giver))
     routes = [
         Route(micro_batch, span, taker)
         for giver, offers_taken in given.items()
@@ -75,7 +77,7 @@ def relieved(
             _spread(staged[giver][0].micro_batches, len(offers_taken)), offers_taken, strict=True
         )
     ]
-    after = max([settled, *load.values(), *taken.values()])
+    after = max([*load.values(), *taken.values()])
     gained = 1 - after / before if before > 0 else 0.0
     return tuple(sorted(routes, key=lambda r: (r.micro_batch, r.layers))), gained
 

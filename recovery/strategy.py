@@ -184,16 +184,25 @@ class Strategy(Protocol):
 
 def entered(plan: Plan, situation: Situation) -> Situation:
     """The situation once ``plan`` is in force: everybody holds its part of it and nothing else."""
-    spares = tuple(worker for worker in situation.available if worker not in plan.workers)
+    held = parts(plan)
+    spares = tuple(worker for worker in situation.available if worker not in held)
     return replace(
         situation,
         plan=plan,
         lost=frozenset(),
         spares=spares,
-        leaving=situation.leaving.intersection(plan.workers),
-        holdings={worker: frozenset(plan.held(worker)) for worker in plan.workers},
+        leaving=situation.leaving.intersection(held),
+        holdings=held,
         mid_step=False,
     )
+
+
+def parts(plan: Plan) -> dict[int, frozenset[int]]:
+    """Per worker the layers that it holds, as stage or as shadow; one pass, for large plans."""
+    found: dict[int, list[int]] = {}
+    for stage in (*plan.stages(), *plan.shadows):
+        found.setdefault(stage.worker, []).extend(stage.layers)
+    return {worker: frozenset(layers) for worker, layers in found.items()}
 
 
 def holders(plan: Plan) -> list[tuple[int, ...]]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from ithaca.planner.plan import Pipeline, Plan, Route, Schedule
 from ithaca.planner.span import Span
@@ -60,9 +61,10 @@ class Reroute:
 
 def plans(situation: Situation) -> Iterator[Plan]:
     """The plans that keep every layer where it is, the most promising first."""
-    whole = chains(situation.plan, situation.staying)
-    if whole:
-        yield from shares(situation)
+    found = shares(situation)
+    yield from found
+    if found and price(found[0]) <= SIMULATED_COMPUTES:
+        whole = chains(situation.plan, situation.staying)
         yield detours(situation, whole, faster(situation))
 
 
@@ -96,9 +98,10 @@ def detours(situation: Situation, whole: Sequence[Chain], schedule: Schedule) ->
     """Only what nobody can compute any more is given to others, the least loaded first."""
     owners = _owners(situation)
     homes: list[list[int]] = [[] for _ in whole]
+    places = {stage.worker: place for place, chain in enumerate(whole) for stage in chain}
     routes: list[Route] = []
     for micro_batch, pieces in sorted(owners.items()):
-        place = _home(pieces, whole, homes)
+        place = _home(pieces, places, homes)
         homes[place].append(micro_batch)
         routes += _routes(micro_batch, pieces, whole[place])
     pipelines = tuple(Pipeline(chain, tuple(ids)) for chain, ids in zip(whole, homes, strict=True))
@@ -119,7 +122,7 @@ def _plan(
 def _owners(situation: Situation) -> dict[int, Pieces]:
     """Who computes what of each micro-batch: as before where possible, else the least loaded."""
     staying, layers = situation.staying, situation.profile.layers
-    seconds = [layer.forward_s + layer.backward_s for layer in layers]
+    sums = [0.0, *accumulate(layer.forward_s + layer.backward_s for layer in layers)]
     detours_before = routes_of(situation.plan)
     owners: dict[int, Pieces] = {}
     load: defaultdict[int, float] = defaultdict(float)
@@ -129,7 +132,7 @@ def _owners(situation: Situation) -> dict[int, Pieces]:
             pieces = [piece for s in pipeline.stages for piece in pieces_of(s, routes)]
             owners[micro_batch] = pieces
             for span, worker in pieces:
-                load[worker] += sum(seconds[layer] for layer in span)
+                load[worker] += sums[span.last] - sums[span.first]
     for micro_batch in sorted(owners):
         pieces = []
         for span, worker in owners[micro_batch]:
@@ -139,7 +142,7 @@ def _owners(situation: Situation) -> dict[int, Pieces]:
             for part in _parts(span, staying):
                 able = [w for w, held in staying.items() if held.issuperset(part)]
                 taker = min(able, key=lambda w: (load[w], w))
-                load[taker] += sum(seconds[layer] for layer in part)
+                load[taker] += sums[part.last] - sums[part.first]
                 pieces.append((part, taker))
         owners[micro_batch] = pieces
     return owners
@@ -158,22 +161,28 @@ def _parts(span: Span, held: dict[int, frozenset[int]]) -> Iterator[Span]:
         first = last
 
 
-def _home(pieces: Pieces, whole: Sequence[Chain], homes: Sequence[Sequence[int]]) -> int:
-    """The whole pipeline that computes most layers of the micro-batch; on ties the emptiest."""
-    computes = {(layer, worker) for span, worker in pieces for layer in span}
+def _home(pieces: Pieces, places: dict[int, int], homes: Sequence[Sequence[int]]) -> int:
+    """The whole pipeline that computes most layers of the micro-batch; on ties the emptiest.
 
-    def common(chain: Chain) -> int:
-        return sum((layer, stage.worker) in computes for stage in chain for layer in stage.layers)
-
-    places = range(len(whole))
-    return max(places, key=lambda place: (common(whole[place]), -len(homes[place]), -place))
+    ``places`` has the pipeline of each worker that has a stage in one.
+    """
+    common = dict.fromkeys(range(len(homes)), 0)
+    for span, worker in pieces:
+        if worker in places:
+            common[places[worker]] += len(span)
+    return max(common, key=lambda place: (common[place], -len(homes[place]), -place))
 
 
 def _routes(micro_batch: int, pieces: Pieces, home: Chain) -> Iterator[Route]:
     """The detours from ``home`` to what ``pieces`` say, one for each part of a stage."""
-    for stage in home:
-        for span, worker in pieces:
-            first = max(span.first, stage.layers.first)
+    stages = iter(home)
+    stage = next(stages)
+    for span, worker in pieces:
+        first = span.first
+        while first < span.last:
+            if first == stage.layers.last:
+                stage = next(stages)
             last = min(span.last, stage.layers.last)
-            if first < last and worker != stage.worker:
+            if worker != stage.worker:
                 yield Route(micro_batch, Span(first, last), worker)
+            first = last
