@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ithaca.planner.deal import ALL_PARTITIONS_UP_TO
 from ithaca.planner.estimate import (
@@ -34,17 +34,30 @@ from ithaca.planner.shapes import Row, Shape, around, lean, lengths_for, timed
 FINALISTS = 8
 """Layouts that are returned if nobody asks for the way there."""
 
-TIMED = 24
-"""Layouts of different shapes that are timed before the rest is given up, at most."""
-
 CLIMBS = 3
 """Layouts from which improvement starts."""
 
-CLIMBED = 400
-"""Layouts that are timed, at most, in all improvements together, if workers are few."""
 
-CLIMBED_LARGE = 100
-"""The same for more workers."""
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is looked at.
+
+    Attributes:
+        timed: layouts of different shapes, at most.
+        slack: shapes whose rough estimate is worse than the best known step by this factor are not.
+        climbed: layouts in all improvements together, at most.
+    """
+
+    timed: int
+    slack: float
+    climbed: int
+
+
+FEW = Effort(timed=96, slack=math.inf, climbed=400)
+"""For a dozen workers: each layout takes little, and a rough estimate is rougher."""
+
+MANY = Effort(timed=32, slack=1.12, climbed=100)
+"""For more."""
 
 ASKED = 32
 """Layouts for which the transition is asked for, at most."""
@@ -138,6 +151,7 @@ class _Front:
         exact: bool,
     ) -> None:
         self.quick: list[Figures] = []
+        self._effort = FEW if workers <= ALL_PARTITIONS_UP_TO else MANY
         self._num_layers = len(profile.layers)
         self._estimator = estimator
         self._workers = workers
@@ -149,7 +163,7 @@ class _Front:
 
     def run(self, standing: Sequence[Cuts]) -> list[Figures]:
         """Layouts that fit, fastest first; none if no shape has a split that fits."""
-        self._budget = CLIMBED if self._workers <= ALL_PARTITIONS_UP_TO else CLIMBED_LARGE
+        self._budget = self._effort.climbed
         self._seen: set[Draft] = set()
         self._climbed: set[Draft] = set()
         self._missed: list[Figures] = []
@@ -204,12 +218,12 @@ class _Front:
         found: list[Figures] = []
         best_s = math.inf
         for rough_s, _, rows, shape in sorted(hopeful, key=lambda entry: entry[:2]):
-            if rough_s > SLACK * best_s or len(found) >= TIMED:
+            if rough_s > self._effort.slack * best_s or len(found) >= self._effort.timed:
                 break
             fitting = self._fitting(shape)
             if not fitting or not self._is_free(shape):
                 for option in lean(rows, self._total):
-                    if self._rough.step_s(option) <= SLACK * best_s:
+                    if self._rough.step_s(option) <= self._effort.slack * best_s:
                         fitting += self._fitting(option)
             found += fitting
             best_s = min([best_s, *(figures.step_s for figures in fitting)])

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from ithaca.planner import front as front_module
-from ithaca.planner.front import front, pareto
+from ithaca.planner.front import Effort, front, pareto
 from ithaca.planner.layer import Layer
 from ithaca.planner.layout import Layout, NoLayoutError, Split
 from ithaca.planner.plan import Schedule
@@ -54,8 +54,7 @@ def test_within_one_percent_of_all_layouts(seed: int) -> None:
 
 
 def test_less_effort_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_module, "TIMED", 1)
-    monkeypatch.setattr(front_module, "CLIMBS", 0)
+    monkeypatch.setattr(front_module, "FEW", Effort(1, 1.0, 0))
     assert max(max(lost(seed)) for seed in range(100, 112)) > 0.01
 
 
@@ -121,9 +120,9 @@ def test_a_layout_becomes_a_plan_of_any_workers() -> None:
 
 @pytest.mark.parametrize("limit", [None, 20_000])
 def test_thousands_of_workers(limit: int | None) -> None:
-    found = front(cluster(32), 4095, 2048, limit=limit)[0]
-    assert sum(found.shares) == 2048
-    assert 3000 < found.num_workers <= 4095
+    found = front(cluster(32), 4095, 8192, limit=limit)[0]
+    assert sum(found.shares) == 8192
+    assert 3500 < found.num_workers <= 4095
     assert limit is None or found.peak_bytes <= limit
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
 import pytest
 
 from ithaca.planner import clusters as clusters_module
+from ithaca.planner import pace as pace_module
 from ithaca.planner.clusters import clusters
+from ithaca.planner.layout import Cuts
 from ithaca.planner.outlook import outlook
+from ithaca.planner.pace import Floats, Pace
 from ithaca.planner.plan import Pipeline, Plan, Stage
 from ithaca.planner.profile import Profile
 from ithaca.planner.schedule import programs
@@ -62,10 +66,13 @@ def test_clusters_that_fall_apart_would_be_noticed(monkeypatch: pytest.MonkeyPat
 
 def test_pipelines_on_their_own_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    ends = clusters_module.Pace.ends
-    monkeypatch.setattr(
-        clusters_module.Pace, "ends", lambda *given: asked.append(given) or ends(*given)
-    )
+    ends = pace_module.Pace.ends
+
+    def counted(pace: Pace, every: Sequence[Cuts], additions: Sequence[Sequence[int]]) -> Floats:
+        asked.append(every)
+        return ends(pace, every, additions)
+
+    monkeypatch.setattr(pace_module.Pace, "ends", counted)
     pipelines = tuple(
         Pipeline((Stage(Span(0, 2), 2 * p), Stage(Span(2, 3), 2 * p + 1)), (2 * p, 2 * p + 1))
         for p in range(64)

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from ithaca.planner import front as front_module
+from ithaca.planner.front import Effort
 from ithaca.planner.layer import Layer
 from ithaca.planner.plan import Plan, Schedule
 from ithaca.planner.profile import Link, Profile
@@ -56,8 +57,7 @@ def test_without_finalists_and_improvement_it_is_not_the_best(
 ) -> None:
     """The comparison above has teeth: an estimate alone loses it."""
     monkeypatch.setattr(front_module, "FINALISTS", 1)
-    monkeypatch.setattr(front_module, "TIMED", 1)
-    monkeypatch.setattr(front_module, "CLIMBS", 0)
+    monkeypatch.setattr(front_module, "FEW", Effort(1, 1.0, 0))
     lost = 0
     for seed in range(20):
         profile, workers, micro_batches, schedule = case(seed)
