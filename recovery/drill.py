@@ -19,7 +19,7 @@ LETHAL = frozenset(
      FaultKind.PARTITION, FaultKind.KILL_RAYLET, FaultKind.STOP_RAYLET}
 )  # fmt: skip
 """After these the worker is gone for good, unless the fault is over before anybody notices."""
-_POINTS = ("RECV", "SEND", "F", "B", "REDUCE", "COMMIT", "VOTE", "STEP")
+_POINTS = ("RECV", "SEND", "F", "B", "REDUCE", "COMMIT", "STEP")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,11 +69,11 @@ class FaultError(ValueError):
 
 CONTROLLER = "controller"
 ACTIONS = (
-    "F", "B", "I", "W", "SEND", "RECV", "REDUCE", "SPREAD", "TIE", "COMMIT", "VOTE", "STEP",
+    "F", "B", "I", "W", "SEND", "RECV", "REDUCE", "SPREAD", "TIE", "COMMIT", "STEP",
 )  # fmt: skip
 """Points of a worker's Program: its actions, in their own text form."""
-WORKER_POINTS = ("stand", "adopt", "meet", "move", "redo", "validate", "save")
-"""Named points of a worker beside its Program: what it answers when it is fenced, its new orders,
+WORKER_POINTS = ("vote", "stand", "adopt", "meet", "move", "redo", "validate", "save")
+"""Named points of a worker beside its Program: the vote for each peer, what it answers when it is fenced, its new orders,
 the meeting in a new group, each transfer of state, the remainder of a step, validation, and its
 part of a checkpoint."""
 CONTROLLER_POINTS = ("notice", "fence", "decide", "order", "record", "checkpoint", "restart")

@@ -76,7 +76,7 @@ def test_a_drill_leaves_no_trace(
 
 
 def test_fast_numerics_do_not_pass(pool: Pool, references: References, tmp_path: Path) -> None:
-    case = next(case for case in CASES if case.name == "crash-after-B-w3")
+    case = next(case for case in CASES if case.name == "crash-after-B")
     exact = references.of(case)
     fast = {**changed(case), "numerics": "fast", "layout": {"pipelines": 4, "stages": 1}}
     trace = pool.undisturbed(tmp_path / "fast", **fast)

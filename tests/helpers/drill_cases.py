@@ -15,6 +15,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "3x2": {"pipelines": 3, "stages": 2},
 }
 WORKERS = {"2x1": 2, "2x2": 4, "3x1": 3, "3x2": 6}
+ACTIONS = ("RECV", "F", "SEND", "B", "REDUCE", "COMMIT", "STEP")
 STEPS = 8
 DETECT_S = 3.0
 """Long enough for a busy machine of two cores, short enough for many drills."""
@@ -48,17 +49,14 @@ def expect(*failures: str, **more: Any) -> Expectation:  # noqa: ANN401
 
 def crashes() -> Iterator[Case]:
     """A kill on both sides of every kind of action, by turns of every worker."""
-    points = ["RECV", "F", "SEND", "B", "REDUCE", "VOTE", "COMMIT", "STEP"]
-    turn = 0
-    for point in points:
-        for moment in ("before", "after"):
-            worker = turn % 4
-            turn += 1
-            step = 2 + turn % 5
-            fault = f"crash w{worker} at step {step} {moment} {point}"
-            name = f"crash-{moment}-{point}-w{worker}"
-            fast = (moment, point) in {("after", "B"), ("before", "VOTE"), ("after", "STEP")}
-            yield Case(name, "2x2", (fault,), expect("crash"), fast=fast)
+    points = [f"{moment} {op}" for op in ACTIONS for moment in ("before", "after")]
+    points += ["after vote nth 1", "after vote nth 3"]
+    for turn, point in enumerate(points):
+        worker = turn % 4
+        fault = f"crash w{worker} at step {2 + turn % 5} {point}"
+        name = f"crash-{point.replace(' ', '-')}"
+        fast = point in ("after B", "after vote nth 1", "after STEP")
+        yield Case(name, "2x2", (fault,), expect("crash"), fast=fast)
     for layout, workers in WORKERS.items():
         if layout != "2x2":
             for worker in range(0, workers, 2):
@@ -102,7 +100,7 @@ def several() -> Iterator[Case]:
 
 def hangs() -> Iterator[Case]:
     """Stopped, stuck, with the lock held; for ever, or until it was given up (a zombie)."""
-    for number, point in enumerate(("before F", "before REDUCE", "after COMMIT", "before VOTE")):
+    for number, point in enumerate(("before F", "before REDUCE", "after COMMIT", "after vote")):
         fault = f"stop w{number} at step 3 {point}"
         name = f"stop-{point.replace(' ', '-')}"
         yield Case(name, "2x2", (fault,), expect("hang|partition"), fast=number == 1)
