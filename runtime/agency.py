@@ -62,7 +62,10 @@ class Agency:
         self._begun: dict[Any, int] = {}
 
     def hire(self, size: int) -> Crew:
-        """``size`` workers that are up.
+        """``size`` workers that are up, numbered so that those of one node follow each other.
+
+        Plans make pipelines of workers that follow each other: so most messages stay on a node,
+        and a node that is lost takes pipelines with it and not every holder of a layer.
 
         Raises:
             CrewError: one of them did not come up within the bound.
@@ -81,7 +84,15 @@ class Agency:
             raise error.cause from None
         except ray.exceptions.RayActorError as error:
             raise CrewError(f"a worker died before it could come up: {error}") from None
-        return Crew(self._actors, dict(zip(facts, told, strict=True)), self._join_s)
+        came = zip(numbers, told, strict=True)
+        ordered = sorted(came, key=lambda each: (each[1].place, each[0]))
+        actors = [self._actors[worker] for worker, _ in ordered]
+        self._actors |= dict(zip(numbers, actors, strict=True))
+        return Crew(
+            dict(zip(numbers, actors, strict=True)),
+            dict(zip(numbers, [facts for _, facts in ordered], strict=True)),
+            self._join_s,
+        )
 
     def begin(self) -> int:
         """Start one more worker without waiting for it; its number. :meth:`arrived` tells on."""

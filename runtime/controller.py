@@ -135,6 +135,11 @@ class Controller:
         self.wanted = 0
         """Workers that were asked for in addition to those that the run began with."""
 
+    def prepare(self) -> None:
+        """Go on where another controller of the run was; before anybody may call."""
+        if self._journal.history.plan is not None:
+            self._keeper.know(take_over(self._desk, self._journal.history))
+
     def put(self, note: Note) -> None:
         """Let the controller's thread know of something. From any thread."""
         self._mailbox.put(note)
@@ -165,12 +170,11 @@ class Controller:
             announce(self._desk, self._journal.history.controllers == 1)
             self._crew.assign([self._assignment(worker) for worker in sorted(self._crew.facts)])
             self._life.enter(State.TRAINING)
+            self._settled_s = self._now()
             self._train(self._mission.plan)
             self._recovery.begin(self._mission.programs)
             return
-        self._meet(Plan.parse(self._journal.history.plan).workers)
-        last = take_over(self._desk, self._journal.history)
-        self._keeper.know(last)
+        self._meet(self._members.plan.workers)
         self._life.enter(State.TRAINING)
         self._train(self._members.plan)
         self._go_on(self._members.plan)

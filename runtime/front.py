@@ -90,7 +90,11 @@ class Front:
             throughput=last.count / last.seconds if last and last.seconds else None,
             generation=desk.members.generation,
             plan=str(plan),
-            workers=tuple(self._worker(worker) for worker in sorted(desk.members.known)),
+            workers=tuple(
+                self._worker(worker)
+                for worker in sorted(desk.members.known)
+                if worker in desk.facts
+            ),
             started=desk.mission.started,
             checkpoint_step=desk.keeper.step,
         )

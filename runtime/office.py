@@ -70,6 +70,7 @@ class Office:
                         listener(event)
 
                 controller = Controller(mission, self._crew, emit, journal)
+                controller.prepare()
                 with self._ready:
                     self._controller = controller
                     for note in self._notes:
