@@ -93,6 +93,7 @@ void memory_open(std::int64_t cap, std::int64_t smallest, std::string folder, st
   session().vault = std::make_shared<Vault>(allocator, std::move(disk), smallest);
   allocator.budget().reset_peak();
   allocator.budget().reset_largest();
+  allocator.reset_refused();
   allocator.budget().set_reclaimer(session().vault.get());
   allocator.budget().set_cap(cap);
 }
@@ -132,7 +133,12 @@ void memory_done(at::TensorList tensors) {
 }
 void memory_page_out(const at::Tensor& tensor) { open_vault().page_out(tensor); }
 void memory_optimizer() { open_vault().optimizer(); }
-void memory_quiet(bool on) { open_vault().observer().quiet(on); }
+void memory_replay(bool begins) {
+  if (session().vault) session().vault->replay(begins);
+}
+std::int64_t memory_key_of(const at::Tensor& tensor) {
+  return static_cast<std::int64_t>(open_vault().key_of(tensor));
+}
 void memory_passive_mark(std::int64_t bytes) { open_vault().set_passive_mark(bytes); }
 
 // Rows of (key, look, action, number of keys to prefetch, these keys), one behind the other.
@@ -230,6 +236,8 @@ Numbers memory_counters() {
   ITHACA_NUMBER(evicted_lru);
   ITHACA_NUMBER(evicted_state);
   ITHACA_NUMBER(refusals);
+  ITHACA_NUMBER(noted);
+  ITHACA_NUMBER(replays);
   ITHACA_NUMBER(loads_on_demand);
   ITHACA_NUMBER(loads_waited);
   ITHACA_NUMBER(prefetched);
@@ -295,7 +303,8 @@ TORCH_LIBRARY(ithaca, m) {
   m.def("memory_done(Tensor[] tensors) -> ()", memory_done);
   m.def("memory_page_out(Tensor tensor) -> ()", memory_page_out);
   m.def("memory_optimizer() -> ()", memory_optimizer);
-  m.def("memory_quiet(bool on) -> ()", memory_quiet);
+  m.def("memory_replay(bool begins) -> ()", memory_replay);
+  m.def("memory_key_of(Tensor tensor) -> int", memory_key_of);
   m.def("memory_passive_mark(int bytes) -> ()", memory_passive_mark);
   m.def("memory_store_plan(int number, int[] rows) -> ()", memory_store_plan);
   m.def("memory_use_plan(int number) -> ()", memory_use_plan);
@@ -426,8 +435,32 @@ PyObject* pack(PyObject*, PyObject* tensor) {
   });
 }
 
+PyObject* hold(PyObject*, PyObject* tensor) {
+  return guarded([&] {
+    Vault* vault = session().vault.get();
+    TORCH_CHECK(vault != nullptr, "no memory session is open");
+    return THPVariable_Wrap(vault->pack(tensor_of(tensor), /*named=*/false));
+  });
+}
+
 PyObject* unpack(PyObject*, PyObject* tensor) {
   return guarded([&] { return THPVariable_Wrap(Vault::unpack(tensor_of(tensor))); });
+}
+
+PyObject* note(PyObject*, PyObject* tensor) {
+  return guarded([&]() -> PyObject* {
+    Vault* vault = session().vault.get();
+    const at::Tensor hollow = vault != nullptr ? vault->note(tensor_of(tensor)) : at::Tensor();
+    return hollow.defined() ? THPVariable_Wrap(hollow) : Py_BuildValue("");
+  });
+}
+
+PyObject* used(PyObject*, PyObject* hollow) {
+  return guarded([&] {
+    Vault::used(tensor_of(hollow));
+    if (session().vault) session().vault->read(tensor_of(hollow));
+    return Py_BuildValue("");
+  });
 }
 
 PyObject* none() { return Py_BuildValue(""); }
@@ -451,7 +484,10 @@ constexpr int kNoArguments = 4, kOneArgument = 8;
 
 MethodDef methods[] = {
     {"pack", &pack, kOneArgument, "The alias to save in place of a tensor."},
+    {"hold", &hold, kOneArgument, "The same for a tensor that we keep ourselves."},
     {"unpack", &unpack, kOneArgument, "The tensor behind an alias, with its bytes."},
+    {"note", &note, kOneArgument, "What to save in place of a tensor that is computed again."},
+    {"used", &used, kOneArgument, "Backward reads what was noted."},
     {"enter", &enter, kOneArgument, "A module of this number begins its forward."},
     {"leave", &leave, kNoArguments, "The module that began last ends its forward."},
     {nullptr, nullptr, 0, nullptr},

@@ -15,6 +15,9 @@ enum class Phase : std::int64_t { kForward, kBackward, kOptimizer };
 // A saved tensor or a place: slot | segment | visit | ordinal, from the highest bits down.
 using Key = std::uint64_t;
 
+// The name of what is saved while the observer is quiet.
+constexpr Key kUnnamed = ~Key{0};
+
 // One run of a segment. `module` is twice a module's number, or one more for what its parent does
 // after it: so a module that does not run renames nothing outside of itself.
 struct Run {
@@ -29,7 +32,9 @@ struct Run {
   }
 };
 
-enum class What : std::int64_t { kRun, kSave, kAlias, kUse, kReleased, kFreed, kEnd };
+enum class What : std::int64_t {
+  kRun, kSave, kAlias, kUse, kReleased, kFreed, kEnd, kReplay, kReplayed, kNoted
+};
 
 // The state at one moment of a detailed step. Bytes; nanoseconds since the step began.
 struct Moment {

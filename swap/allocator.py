@@ -1,4 +1,4 @@
-"""torch's allocator of the CPU, counted: every byte, its peak, and a cap while a session is open."""
+"""torch's allocator of the CPU, counted: all bytes, their peak, and a cap during a session."""
 
 from __future__ import annotations
 

@@ -72,6 +72,11 @@ class Candidates:
         order = np.lexsort((self.swaps, -self.columns.window_s[self.swaps]))
         return replace(self, swaps=self.swaps[order])
 
+    def largest_first(self) -> Candidates:
+        """The same with the swaps in order of their bytes, then of their windows."""
+        nbytes, window = self.columns.nbytes[self.swaps], self.columns.window_s[self.swaps]
+        return replace(self, swaps=self.swaps[np.lexsort((self.swaps, -window, -nbytes))])
+
     def relevant(self, excess: NDArray[np.bool_]) -> Candidates:
         """Those that can be away where ``excess`` [N] says that there is too much."""
         columns = self.columns

@@ -1,4 +1,4 @@
-"""What a step would need, from shapes alone: the model runs on meta tensors, which have no bytes."""
+"""What a step would need, from shapes alone: the model runs on meta tensors, without bytes."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class _Operands(TorchDispatchMode):
     """The most bytes that one operator touches."""
 
     def __init__(self, resident: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most = 0
         self._resident = {tensor.untyped_storage()._cdata for tensor in resident}
 

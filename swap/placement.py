@@ -113,7 +113,8 @@ def _inward(
                 coming[index] = None
                 total += sizes[index]
         while total > rooms[point]:
-            index, _ = coming.popitem()
+            index = next(iter(coming))
+            del coming[index]
             total -= sizes[index]
             back[index] = point + 1
         for index in by_start.get(point, ()):

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ithaca.swap import allocator
+from ithaca.swap.blocks import BlockRun
 from ithaca.swap.plan import Plan
 from ithaca.swap.policy import Refusal, decide
+from ithaca.swap.replays import with_blocks
 from ithaca.swap.sequence import Names, rows_of, trace_of, triggers_of
 from ithaca.swap.signature import Signature
 from ithaca.swap.trace import Link, Trace
@@ -37,6 +39,12 @@ class _Known:
     plan: Plan | None = None
     refusal: Refusal | None = None
 
+    @property
+    def replays(self) -> frozenset[str]:
+        """Names of what the plan computes again."""
+        decisions = self.plan.decisions if self.plan else ()
+        return frozenset(decision.replay for decision in decisions if decision.replay)
+
 
 class Planning:
     """Keeps the plans of a session.
@@ -45,11 +53,23 @@ class Planning:
         modules: names of the borders, in the observer's order.
         budget_bytes: of the session.
         held: parameters and buffers, and gradients, in bytes, now.
+        inputs: of the blocks that ran in this step: the names of their inputs' storages.
+        disk: whether there is one; without it, what has no plan is computed again.
     """
 
     def __init__(
-        self, modules: tuple[str, ...], budget_bytes: int, held: Callable[[], tuple[int, int]]
+        self,
+        modules: tuple[str, ...],
+        budget_bytes: int,
+        held: Callable[[], tuple[int, int]],
+        inputs: Callable[[], dict[BlockRun, tuple[int, ...]]],
+        disk: bool,
     ) -> None:
+        self._inputs, self._disk = inputs, disk
+        self._everything = False
+        self._replays: frozenset[str] | None = None
+        self.slot = -1
+        self._start = 0
         self._names = Names(modules)
         self._budget = budget_bytes
         self._headroom = HEADROOM
@@ -62,8 +82,12 @@ class Planning:
         self.traces: dict[Signature, Trace] = {}
         self.decided = 0
 
-    def begin(self, called: Signature) -> None:
-        """The model is called: the plan for such calls comes into force, if there is one."""
+    def begin(self, called: Signature, detailed: bool) -> None:
+        """The model is called: the plan for such calls comes into force, if there is one.
+
+        ``detailed``: whether this step is observed in detail in any case.
+        """
+        self.slot += 1
         known = self._known.get(called)
         if known is None:
             if len(self._known) == MOST_KNOWN:
@@ -72,14 +96,28 @@ class Planning:
             self._numbers += 1
         ops = allocator.operators()
         ops.memory_use_plan(known.number)
+        self._replays = known.replays if known.plan is not None else None
         if called.grad and self._first is None:
             self._first = known
-            if not known.rows and known.refusal is None:
+            new = not known.rows and known.refusal is None
+            if new:
                 ops.memory_detail()
+            if new or detailed:
+                self._start = self._floating()
+
+    def recomputes(self, run: BlockRun) -> bool:
+        """Whether what this run of a block saves is dropped, as far as the plan agrees."""
+        if self._everything:
+            return True
+        if self._replays is None:
+            return not self._disk
+        first = BlockRun(run.module, 0, run.visit)
+        return str(run) in self._replays or str(first) in self._replays
 
     def end_step(self) -> bool:
         """Takes up what the step showed; whether the next one should be observed in detail."""
         self.settle()
+        self.slot = -1
         known, self._first = self._first, None
         if known is None:
             return False
@@ -92,6 +130,11 @@ class Planning:
             self._observe(known, moments)
             return False
         return new
+
+    def _floating(self) -> int:
+        """Bytes that are not in the vault's care and are no gradients."""
+        managed: int = allocator.operators().memory_counters()["managed_bytes"]
+        return allocator.usage().allocated - managed - self._held()[1]
 
     def settle(self) -> None:
         """Waits for plans that are being made, and puts them in force."""
@@ -113,6 +156,16 @@ class Planning:
         runs = ops.memory_runs().tolist()
         links = self._links()
         trace = trace_of(self._names, runs, moments, links, persistent, gradients)
+        inputs = {
+            run: tuple(self._names.identity(key, key, 0) for key in keys)
+            for run, keys in self._inputs().items()
+        }
+        trace = with_blocks(trace, inputs)
+        # The first step of an optimizer leaves state behind that was not there when it began.
+        grown = self._floating() - self._start
+        if grown > 0:
+            points = (replace(part, base_bytes=part.base_bytes + grown) for part in trace.points)
+            trace = replace(trace, points=tuple(points))
         for called, entry in self._known.items():
             if entry is known:
                 self.traces[called] = trace
@@ -138,9 +191,11 @@ class Planning:
         )
 
     def tighten(self) -> bool:
-        """Plans for a smaller budget from now on; whether that can change anything."""
+        """Saves more from now on, for a smaller budget; whether that can change anything."""
         if self._headroom > 0.2:
             return False
+        self._everything = not self._disk
+        self.slot = -1
         self._headroom += 0.08
         for called, trace in self.traces.items():
             known = self._known.get(called)

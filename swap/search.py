@@ -60,10 +60,11 @@ class Search:
             tried[m] = self._attempt(candidates, m)
             if self._is_free():
                 return self._trim()
-        for m in self._kinks(candidates.longest_first())[:2]:
-            self._attempt(candidates.longest_first(), m)
-            if self._is_free():
-                return self._trim()
+        for other in (candidates.longest_first(), candidates.largest_first()):
+            for m in self._kinks(other)[:2]:
+                self._attempt(other, m)
+                if self._is_free():
+                    return self._trim()
         step = max(1, len(candidates.swaps) // 8)
         while self._tries > reserve:
             centre = min(tried, key=lambda m: (tried[m], m))

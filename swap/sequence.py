@@ -9,10 +9,14 @@ import torch
 
 from ithaca.swap.identity import Identity, Phase, SegmentKey
 from ithaca.swap.plan import Action, Plan
-from ithaca.swap.trace import Link, Point, Replay, Saved, Segment, Trace
+from ithaca.swap.trace import Link, Point, Saved, Segment, Trace
 
 # Columns of the observer's tables, as csrc/bindings.cpp writes them.
-RUN, SAVE, ALIAS, USE, RELEASED, FREED, END = range(7)
+RUN, SAVE, ALIAS, USE, RELEASED, FREED, END, REPLAY, REPLAYED, NOTED = range(10)
+WHAT = (
+    *("segment", "save", "alias", "use", "released", "freed", "end"),
+    *("replay", "replayed", "noted"),
+)
 PHASES = (Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER)
 ACTIONS = {Action.KEEP: 0, Action.SWAP: 1, Action.RECOMPUTE: 2}
 DTYPES = {
@@ -126,12 +130,18 @@ class _Life:
     last_use: int = 0
     freed: int | None = None
     aliases: list[Identity] | None = None
+    noted: bool = False  # was dropped, to be computed again
+
+    def _gone(self, end: int) -> int:
+        if self.noted:
+            return self.last_use + 1
+        return end if self.freed is None else self.freed
 
     def saved(self, end: int) -> Saved | None:
         """As part of a trace of ``end`` points; ``None`` if backward never reads it."""
         if self.first_use is None or self.first_use <= self.last_save:
             return None
-        released = self.released
+        released = self.last_save + 1 if self.noted else self.released
         if released is not None:
             released = max(released, self.last_save + 1)
             if released > self.first_use:
@@ -144,7 +154,7 @@ class _Life:
             released_at=released,
             first_backward_use=self.first_use,
             last_use=self.last_use,
-            freed_at=max(end if self.freed is None else min(self.freed, end), self.last_use + 1),
+            freed_at=min(end, max(self._gone(end), self.last_use + 1)),
             aliases=tuple(self.aliases or ()),
         )
 
@@ -156,11 +166,11 @@ def trace_of(
     links: tuple[Link, ...],
     persistent_bytes: int,
     gradient_bytes: int,
-    replays: tuple[Replay, ...] = (),
 ) -> Trace:
     """The trace of a step that was observed in detail.
 
-    Every moment of the log is a point, but for the last, which ends the step.
+    Every moment of the log is a point, but for the last, which ends the step, and for what was
+    computed again: the trace is that of a step in which nothing is.
 
     Args:
         names: of the modules.
@@ -170,13 +180,14 @@ def trace_of(
         links: measured.
         persistent_bytes: P.
         gradient_bytes: G.
-        replays: what could be computed again.
 
     Raises:
         ValueError: the log is not that of a whole step.
     """
     if len(moments) < 2:
         raise ValueError("nothing was observed in this step")
+    following = _following(moments)
+    moments = [moment for moment, _ in following]
     end = len(moments) - 1
     lives = _lives(names, moments)
     saved = [(life, life.saved(end)) for life in lives]
@@ -186,24 +197,38 @@ def trace_of(
             stop = end if life.freed is None else min(life.freed, end)
             for at in range(life.produced, stop):
                 extra[at] += life.nbytes
-    points = [_point(moments[at], moments[at + 1], extra[at]) for at in range(end)]
+    points = [_point(*following[at], extra[at]) for at in range(end)]
     return Trace(
         segments=_segments(names, runs, moments, end),
         points=tuple(points),
         saved=tuple(kept for _, kept in saved if kept is not None),
-        replays=replays,
         links=links,
         persistent_bytes=persistent_bytes,
         gradient_bytes=gradient_bytes,
     )
 
 
+def _following(
+    moments: Sequence[Sequence[int]],
+) -> list[tuple[Sequence[int], Sequence[int]]]:
+    """Every moment outside of replays, with the one that was logged next."""
+    kept = []
+    inside = False
+    for moment, following in zip(moments, [*moments[1:], moments[-1]], strict=True):
+        if moment[0] == REPLAY:
+            inside = True
+        if not inside:
+            kept.append((moment, following))
+        if moment[0] == REPLAYED:
+            inside = False
+    return kept
+
+
 def _point(moment: Sequence[int], following: Sequence[int], extra: int) -> Point:
     allocated, managed = moment[7], moment[9]
     seconds = (following[5] - moment[5] - (following[6] - moment[6])) / 1e9
-    what = ("segment", "save", "alias", "use", "released", "freed", "end")[moment[0]]
     return Point(
-        name=what,
+        name=WHAT[moment[0]],
         seconds=max(0.0, seconds),
         base_bytes=max(0, allocated - managed) + extra,
         workspace_bytes=max(0, following[8] - allocated + following[11] - moment[11]),
@@ -230,9 +255,9 @@ def _segments(
 def _lives(names: Names, moments: Sequence[Sequence[int]]) -> list[_Life]:
     lives: dict[int, _Life] = {}
     for at, (what, _, key, other, look, *_rest) in enumerate(moments):
-        if what == SAVE:
+        if what in (SAVE, NOTED):
             identity = names.identity(key, key, look)
-            lives[key] = _Life(identity, other, at, at)
+            lives[key] = _Life(identity, other, at, at, noted=what == NOTED)
             continue
         life = lives.get(other)
         if life is None:

@@ -1,15 +1,16 @@
 """Three lines that make a training loop fit a budget of bytes.
 
-    with MemorySession(model, budget="6GiB", folder="scratch", limit="40GiB") as memory:
-        for batch in data:
-            ...                      # forward, backward, optimizer: as before
-            memory.step()
+with MemorySession(model, budget="6GiB", folder="scratch", limit="40GiB") as memory:
+    for batch in data:
+        ...                      # forward, backward, optimizer: as before
+        memory.step()
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -19,6 +20,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from ithaca.swap import allocator
+from ithaca.swap.blocks import BlockRun, Blocks
 from ithaca.swap.borders import Borders
 from ithaca.swap.errors import BudgetError
 from ithaca.swap.estimate import Estimate, Shapes, estimate, shapes_of
@@ -85,9 +87,9 @@ class MemorySession:
             )
         self._threads, self._detail_every, self._recompute = threads, detail_every, recompute
         self._steps = 0
+        self._detailed = False
         self._open = False
         self._shapes: Shapes | None = None
-        self._planning: Planning | None = None
         self._report: Report | None = None
         self.retries = 0
 
@@ -114,16 +116,24 @@ class MemorySession:
         )
         self._open = True
         try:
+            self._opened = ExitStack()
             ops.memory_passive_mark(self.budget_bytes // 2)
             for tensor in (*self.model.parameters(), *self.model.buffers()):
                 ops.memory_protect(tensor)
             self._borders = Borders(self.model, self._root_begins)
             self._states = States(self.model, self._optimizer_begins, self._folder is not None)
             self._planning = Planning(
-                tuple(self._borders.names), self.budget_bytes, self._persistent_bytes
+                tuple(self._borders.names),
+                self.budget_bytes,
+                self._persistent_bytes,
+                lambda: self._blocks.inputs,
+                self._folder is not None,
             )
-            self._hooks = saved_tensors_hooks(native.pack, native.unpack)
-            self._hooks.__enter__()
+            self._blocks = Blocks(self.model, lambda: max(0, self._planning.slot), self._recomputes)
+            for part in (self._planning, self._borders, self._states, self._blocks):
+                self._opened.callback(part.close)
+            self._opened.enter_context(saved_tensors_hooks(native.pack, native.unpack))
+            self._opened.callback(self._blocks.leave)
             ops.memory_observe(True)
             ops.memory_begin(False)
         except BaseException:
@@ -151,9 +161,10 @@ class MemorySession:
         self._check_open()
         self._states.leave()
         self._steps += 1
-        assert self._planning is not None
-        detailed = self._planning.end_step()
-        allocator.operators().memory_begin(detailed or self._steps % self._detail_every == 0)
+        wanted = self._planning.end_step()
+        self._blocks.begin_step()
+        self._detailed = wanted or self._steps % self._detail_every == 0
+        allocator.operators().memory_begin(self._detailed)
 
     # --- more ---
 
@@ -193,15 +204,15 @@ class MemorySession:
     def report(self) -> Report:
         """What was used, moved and decided so far; also after the end."""
         if self._open:
-            assert self._planning is not None
-            self._report = Report.of(
-                self.budget_bytes, self._steps, self.retries, self._planning
-            )
+            self._report = Report.of(self.budget_bytes, self._steps, self.retries, self._planning)
         if self._report is None:
             raise RuntimeError("the memory session has not been opened yet: use it in a with")
         return self._report
 
     # --- inside ---
+
+    def _recomputes(self, run: BlockRun) -> bool:
+        return self._recompute and self._planning.recomputes(run)
 
     def _check_open(self) -> None:
         if not self._open:
@@ -221,17 +232,15 @@ class MemorySession:
         return held, bytes_of(parameter.grad for parameter in self.model.parameters())
 
     def _root_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        assert self._planning is not None
         self._shapes = shapes_of(args, kwargs)
         self._states.leave()
-        self._planning.begin(signature(self.model, args, kwargs))
+        self._planning.begin(signature(self.model, args, kwargs), self._detailed)
 
     def _optimizer_begins(self) -> None:
         self._optimizer_began = True
         allocator.operators().memory_optimizer()
 
     def _make_room(self, error: torch.OutOfMemoryError) -> bool:
-        assert self._planning is not None
         return self._planning.tighten()
 
     def _refusal(self, error: torch.OutOfMemoryError) -> BudgetError:
@@ -247,19 +256,16 @@ class MemorySession:
         )
 
     def _close(self, restore: bool) -> None:
-        if self._planning is not None:
-            self._report = Report.of(self.budget_bytes, self._steps, self.retries, self._planning)
-            self._planning.close()
-        for part in ("_hooks", "_borders", "_states"):
-            opened = getattr(self, part, None)
-            if part == "_hooks" and opened is not None:
-                opened.__exit__()
-            elif opened is not None:
-                opened.close()
-            if opened is not None:
-                delattr(self, part)
+        """Takes everything away again, in the opposite order; also what was opened only in part."""
         self._open = False
-        allocator.operators().memory_close(restore)
+        try:
+            if hasattr(self, "_planning"):
+                self._report = Report.of(
+                    self.budget_bytes, self._steps, self.retries, self._planning
+                )
+            self._opened.close()
+        finally:
+            allocator.operators().memory_close(restore)
 
 
 def _disk(folder: str | Path | None, limit: int | str | None) -> tuple[Path | None, int]:

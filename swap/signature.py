@@ -30,7 +30,8 @@ class Signature:
     def __str__(self) -> str:
         shapes = " ".join(f"{dtype}{list(shape)}" for dtype, shape in self.shapes)
         mode = "train" if self.training else "eval"
-        return f"{mode}{'' if self.grad else ' no_grad'}{' autocast' if self.autocast else ''} {shapes}"
+        words = [mode, *["no_grad"][self.grad :], *["autocast"][not self.autocast :], shapes]
+        return " ".join(words)
 
 
 def tensors_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:

@@ -1,8 +1,8 @@
 """Optimizer state on the disk: brought in for the operators that use it, by the same optimizer.
 
 The optimizer's own step runs, unchanged; a dispatch mode around it brings in what an operator is
-about to use and lets go of it afterwards, so that the bits are those of a step without us. State that
-is away stays readable at all times, through a mapping of the file: slow, but never wrong.
+about to use and lets go of it afterwards, so that the bits are those of a step without us. State
+that is away stays readable at all times, through a mapping of the file: slow, but never wrong.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class States:
         self._on_step()
         if self._enabled:
             self.adopt(optimizer)
-            self._mode = Paging()
-            self._mode.__enter__()
+            self._mode = Paging()  # type: ignore[no-untyped-call]
+            self._mode.__enter__()  # type: ignore[no-untyped-call]
 
     def _after(self, optimizer: Optimizer, args: object, kwargs: object) -> None:
         if self._mode is not None and self._ours(optimizer):
@@ -100,7 +100,7 @@ class States:
         """Ends a paged step, however it ended."""
         mode, self._mode = self._mode, None
         if mode is not None:
-            mode.__exit__(None, None, None)
+            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Takes the hooks away."""

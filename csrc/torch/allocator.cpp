@@ -64,7 +64,7 @@ std::optional<c10::DataPtr> CountedAllocator::allocate_if_free(std::size_t size)
 c10::DataPtr CountedAllocator::place(std::size_t size, bool exempt) {
   const bool large = size >= kLarge;
   try {
-    c10::DataPtr base = obtain(size + (large ? 2 * kPage : kAlignment));
+    c10::DataPtr base = base_->allocate(size + (large ? 2 * kPage : kAlignment));
     auto start = reinterpret_cast<std::uintptr_t>(base.get()) + kAlignment;
     if (large) start = (start + kPage - 1) / kPage * kPage;
     void* data = reinterpret_cast<void*>(start);
@@ -72,15 +72,13 @@ c10::DataPtr CountedAllocator::place(std::size_t size, bool exempt) {
         Header{std::move(base), static_cast<std::int64_t>(size), exempt};
     return {data, data, &CountedAllocator::release, c10::Device(c10::kCPU)};
   } catch (...) {
-    (exempt ? exempt_.fetch_sub(static_cast<std::int64_t>(size)) : 0);
-    if (!exempt) budget_.release(static_cast<std::int64_t>(size));
+    if (exempt) {
+      exempt_ -= static_cast<std::int64_t>(size);
+    } else {
+      budget_.release(static_cast<std::int64_t>(size));
+    }
     throw;
   }
-}
-
-// The system may have less than the budget allows; what helps there helps here.
-c10::DataPtr CountedAllocator::obtain(std::size_t size) {
-  return base_->allocate(size);
 }
 
 void CountedAllocator::refuse(std::size_t size) {

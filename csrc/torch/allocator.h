@@ -34,8 +34,9 @@ class CountedAllocator final : public c10::Allocator {
   // Bytes of threads that are exempt: communication, checkpoints, staging.
   std::int64_t exempt_bytes() const { return exempt_.load(); }
   static void exempt_this_thread(bool exempt);
-  // Called with the size that was refused and the bytes that would be needed.
+  // The most bytes that a refused request would have needed, since the session's start.
   std::int64_t refused_at() const { return refused_.load(); }
+  void reset_refused() { refused_ = 0; }
 
  private:
   struct Header;
@@ -43,7 +44,6 @@ class CountedAllocator final : public c10::Allocator {
   static void release(void* data);
   static void release_adopted(void* context);
   c10::DataPtr place(std::size_t size, bool exempt);
-  c10::DataPtr obtain(std::size_t size);
   [[noreturn]] void refuse(std::size_t size);
 
   c10::Allocator* base_;

@@ -49,7 +49,7 @@ void Vault::written(const StoredPtr& stored, int error) {
     (stored->state ? counters_.state_out_bytes : counters_.out_bytes) += stored->nbytes;
   }
   if (!stored->alive) {
-    managed_ -= stored->state ? 0 : stored->nbytes;
+    managed_ -= stored->nbytes;
     memory = std::move(stored->memory);
   } else if (!useless && stored->action == Action::kSwap && movable(*stored)) {
     give_up(*stored);
@@ -68,7 +68,7 @@ void Vault::give_up(Stored& stored) {
     }
   }
   stored.where = Where::kAway;
-  managed_ -= stored.state ? 0 : stored.nbytes;
+  managed_ -= stored.nbytes;
   counters_.given_up_bytes += stored.nbytes;
   set_pointer(stored, stored.mapping);
   stored.memory.clear();
@@ -168,7 +168,6 @@ void Vault::adopt_state(const at::Tensor& tensor, bool fresh) {
   const StoredPtr stored = manage(tensor, true);
   if (!stored || stored->state) return;
   stored->state = true;
-  managed_ -= stored->nbytes;
 }
 
 void Vault::use(const at::Tensor& tensor) {

@@ -135,7 +135,7 @@ void Vault::unprotect_all() {
 
 // --- saving ---------------------------------------------------------------------------------------
 
-at::Tensor Vault::pack(const at::Tensor& tensor) {
+at::Tensor Vault::pack(const at::Tensor& tensor, bool named) {
   at::Tensor alias = alias_of(tensor);
   Packed packed{WeakTensor(alias.getIntrusivePtr())};
   packed.version = tensor.is_inference() ? 0 : tensor._version();
@@ -146,30 +146,20 @@ at::Tensor Vault::pack(const at::Tensor& tensor) {
     Lock lock(mutex_);
     notice(lock);
     ++counters_.saves;
-    packed.key = observer_.save(look);
+    if (named && !observer_.is_quiet()) packed.key = observer_.save(look);
     packed.stored = manage(tensor, false);
     if (packed.stored) {
       Stored& stored = *packed.stored;
       ++counters_.managed_saves;
       stored.packed.push_back(packed.tensor);
       stored.released = false;
-      const bool first = stored.key == 0;
-      if (first) {
-        stored.key = packed.key | Key{1} << 63;
-        by_key_[packed.key] = packed.stored;
-        if (plan_) {
-          auto planned = plan_->find(packed.key);
-          if (planned == plan_->end()) planned = plan_->find(packed.key & kFirstSlot);
-          const bool hit = planned != plan_->end() && alike(planned->second.look, look);
-          ++(hit ? counters_.hits : counters_.misses);
-          if (hit) {
-            stored.action = planned->second.action;
-            stored.prefetch = planned->second.prefetch;
-          }
-        }
-      }
       fresh_.push_back(packed.stored);
-      log(first ? What::kSave : What::kAlias, stored, packed.key, look);
+      if (packed.key != kUnnamed) {
+        const bool new_name = stored.key == kUnnamed;
+        if (new_name) name(packed.stored, packed.key, look);
+        log(new_name ? What::kSave : What::kAlias, packed.key,
+            new_name ? static_cast<Key>(stored.nbytes) : stored.key, look);
+      }
     }
     write_ahead(lock);
   }
@@ -177,15 +167,38 @@ at::Tensor Vault::pack(const at::Tensor& tensor) {
   return alias;
 }
 
-StoredPtr Vault::manage(const at::Tensor& tensor, bool state) {
+void Vault::name(const StoredPtr& stored, Key key, std::int64_t look) {
+  stored->key = key;
+  by_key_[key] = stored;
+  if (!plan_) return;
+  const Planned* planned = planned_for(key, look);
+  ++(planned != nullptr ? counters_.hits : counters_.misses);
+  if (planned == nullptr) return;
+  stored->action = planned->action;
+  stored->prefetch = planned->prefetch;
+}
+
+const Planned* Vault::planned_for(Key key, std::int64_t look) const {
+  if (!plan_) return nullptr;
+  auto planned = plan_->find(key);
+  if (planned == plan_->end()) planned = plan_->find(key & kFirstSlot);
+  return planned != plan_->end() && alike(planned->second.look, look) ? &planned->second : nullptr;
+}
+
+bool Vault::moves(const at::Tensor& tensor) const {
   if (closed_ || !tensor.device().is_cpu() || tensor.layout() != at::kStrided ||
       !tensor.has_storage() || tensor.is_inference()) {
-    return nullptr;
+    return false;
   }
+  const c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+  return static_cast<std::int64_t>(storage->nbytes()) >= smallest_;
+}
+
+StoredPtr Vault::manage(const at::Tensor& tensor, bool state) {
+  if (!moves(tensor)) return nullptr;
   c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
   if (const auto known = storages_.find(storage); known != storages_.end()) return known->second;
   const auto nbytes = static_cast<std::int64_t>(storage->nbytes());
-  if (nbytes < smallest_) return nullptr;
   if (!state && (protected_.count(storage) != 0 || !CountedAllocator::counts(storage->data_ptr()))) {
     return nullptr;
   }
@@ -232,25 +245,100 @@ void Vault::notice(Lock& lock) {
     fresh_.pop_back();
     if (!stored->alive || stored->released) continue;
     stored->released = true;
-    log(What::kReleased, *stored, stored->key);
+    log(What::kReleased, stored->key, stored->key);
     if (stored->action == Action::kSwap && stored->where == Where::kHere) write_out(stored, lock);
   }
 }
 
-void Vault::log(What what, const Stored& stored, Key key, std::int64_t look) {
+void Vault::log(What what, Key key, Key other, std::int64_t look) {
   if (!observer_.detailed()) return;
   Budget& budget = allocator_.budget();
-  observer_.log({what, 0, key & ~(Key{1} << 63),
-                 what == What::kSave ? static_cast<Key>(stored.nbytes)
-                                     : stored.key & ~(Key{1} << 63),
-                 look, now_ns() - step_start_ns_, counters_.wait_ns - step_wait_ns_,
-                 budget.allocated(), budget.take_window_peak(), managed_,
-                 observer_.operators(), counters_.given_up_bytes - counters_.taken_bytes});
+  observer_.log({what, 0, key, other, look, now_ns() - step_start_ns_,
+                 counters_.wait_ns - step_wait_ns_, budget.allocated(), budget.take_window_peak(),
+                 managed_, observer_.operators(),
+                 counters_.given_up_bytes - counters_.taken_bytes});
 }
 
 void Vault::log_run(What what) {
-  static const Stored none;
-  log(what, none, 0);
+  log(what, kUnnamed, kUnnamed);
+}
+
+// --- what is computed again ------------------------------------------------------------------------
+
+at::Tensor Vault::note(const at::Tensor& tensor) {
+  Packed packed{WeakTensor(tensor.getIntrusivePtr())};
+  const std::int64_t look = look_of(tensor);
+  {
+    Lock lock(mutex_);
+    if (observer_.is_quiet() || !moves(tensor)) return {};
+    const c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+    if (storages_.count(const_cast<c10::StorageImpl*>(storage)) != 0 ||
+        protected_.count(storage) != 0 || !CountedAllocator::counts(storage->data_ptr())) {
+      return {};
+    }
+    const Key next = observer_.current().key(observer_.current().saves);
+    const Planned* planned = planned_for(next, look);
+    if (planned != nullptr && planned->action != Action::kRecompute) return {};
+    notice(lock);
+    ++counters_.saves;
+    ++counters_.noted;
+    packed.key = observer_.save(look);
+    const auto known = noted_.find(storage);
+    packed.first = known == noted_.end() ? packed.key : known->second.first;
+    if (known == noted_.end()) {
+      if (plan_) ++(planned != nullptr ? counters_.hits : counters_.misses);
+      noted_.emplace(storage, Noted{tensor.storage().getWeakStorageImpl(), packed.key});
+      log(What::kNoted, packed.key, static_cast<Key>(storage->nbytes()), look);
+    } else {
+      log(What::kAlias, packed.key, packed.first, look);
+    }
+  }
+  packed.version = tensor._version();
+  packed.origin = origin_of(tensor);
+  packed.output = tensor.output_nr();
+  at::Tensor hollow = alias_of(tensor);
+  hollow.unsafeGetTensorImpl()->set_storage_keep_dtype(c10::Storage(
+      c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), 0,
+                                            c10::DataPtr(nullptr, c10::Device(c10::kCPU)),
+                                            nullptr, /*resizable=*/false)));
+  packed.tensor = WeakTensor(hollow.getIntrusivePtr());
+  registry().add(hollow.unsafeGetTensorImpl(), std::move(packed));
+  return hollow;
+}
+
+void Vault::used(const at::Tensor& hollow) {
+  const std::shared_ptr<const Packed> packed = registry().find(hollow.unsafeGetTensorImpl());
+  if (!packed) return;
+  if (mutation != Mutation::kNoVersionCheck && hollow._version() != packed->version) {
+    modified_in_place(hollow, *packed);
+  }
+}
+
+void Vault::read(const at::Tensor& hollow) {
+  const std::shared_ptr<const Packed> packed = registry().find(hollow.unsafeGetTensorImpl());
+  Lock lock(mutex_);
+  if (!packed || observer_.is_quiet()) return;
+  observer_.use(packed->key);
+  log(What::kUse, packed->key, packed->first);
+}
+
+void Vault::replay(bool begins) {
+  Lock lock(mutex_);
+  if (begins) ++counters_.replays;
+  if (begins && !observer_.is_quiet()) log_run(What::kReplay);
+  observer_.quiet(begins);
+  if (!begins && !observer_.is_quiet()) log_run(What::kReplayed);
+}
+
+Key Vault::key_of(const at::Tensor& tensor) {
+  if (tensor.layout() != at::kStrided || !tensor.has_storage()) return kUnnamed;
+  c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+  Lock lock(mutex_);
+  if (const auto known = storages_.find(storage); known != storages_.end()) {
+    return known->second->key;
+  }
+  const auto noted = noted_.find(storage);
+  return noted == noted_.end() ? kUnnamed : noted->second.first;
 }
 
 // --- the step -------------------------------------------------------------------------------------
@@ -258,6 +346,7 @@ void Vault::log_run(What what) {
 void Vault::enter(std::int64_t module) {
   Lock lock(mutex_);
   notice(lock);
+  if (observer_.is_quiet()) return;
   observer_.enter(module);
   log_run();
 }
@@ -265,6 +354,7 @@ void Vault::enter(std::int64_t module) {
 void Vault::leave() {
   Lock lock(mutex_);
   notice(lock);
+  if (observer_.is_quiet()) return;
   observer_.leave();
   log_run();
 }
@@ -280,6 +370,7 @@ void Vault::begin(bool detailed) {
   registry().sweep();
   Lock lock(mutex_);
   observer_.begin(detailed);
+  noted_.clear();
   std::erase_if(by_key_, [](const auto& entry) { return entry.second.expired(); });
   step_start_ns_ = now_ns();
   step_wait_ns_ = counters_.wait_ns;
@@ -338,11 +429,11 @@ at::Tensor Vault::unpack(const at::Tensor& alias) {
     lock.lock();
   }
   self->notice(lock);
-  if (!self->closed_) {
-    self->observer_.use(packed->key);
-    self->log(What::kUse, *stored, packed->key);
-  }
   self->bring_in(stored, lock);
+  if (!self->closed_ && packed->key != kUnnamed && !self->observer_.is_quiet()) {
+    self->observer_.use(packed->key);
+    self->log(What::kUse, packed->key, stored->key);
+  }
   self->forget_copy(*stored);
   at::Tensor result = alias_of(alias);
   if (mutation == Mutation::kWrongOffset && result.storage_offset() > 0) {
@@ -401,7 +492,7 @@ void Vault::bring_in(const StoredPtr& stored, Lock& lock) {
 void Vault::read_in(const StoredPtr& stored, c10::DataPtr memory, Lock& lock) {
   (void)lock;
   stored->memory = std::move(memory);
-  managed_ += stored->state ? 0 : stored->nbytes;
+  managed_ += stored->nbytes;
   counters_.taken_bytes += stored->nbytes;
   ++coming_;
   if (mutation == Mutation::kEarlyReload && stored->alive) {
@@ -427,7 +518,7 @@ void Vault::arrived(const StoredPtr& stored, int error) {
     (stored->state ? counters_.state_in_bytes : counters_.in_bytes) += stored->nbytes;
   } else {
     stored->memory.clear();
-    managed_ -= stored->state ? 0 : stored->nbytes;
+    managed_ -= stored->nbytes;
     if (!stored->alive) disk_->give_back(std::exchange(stored->extent, {}));
     stored->error = error;
     stored->where = Where::kAway;
@@ -481,14 +572,14 @@ void Vault::died(const StoredPtr& stored) {
   c10::DataPtr memory;
   {
     Lock lock(mutex_);
-    log(What::kFreed, *stored, stored->key);
+    log(What::kFreed, stored->key, stored->key);
     stored->alive = false;
     storages_.erase(stored->storage);
     by_birth_.erase(stored->birth);
     switch (stored->where) {
       case Where::kHere:
       case Where::kParked:
-        managed_ -= stored->state ? 0 : stored->nbytes;
+        managed_ -= stored->nbytes;
         memory = std::move(stored->memory);
         [[fallthrough]];
       case Where::kAway:

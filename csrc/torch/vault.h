@@ -47,7 +47,7 @@ struct Stored {
   std::shared_ptr<Vault> vault;
   c10::StorageImpl* storage = nullptr;  // valid as long as `alive`
   std::int64_t nbytes = 0;
-  Key key = 0;
+  Key key = kUnnamed;  // of its first save
   std::int64_t birth = 0;  // order of first saves in the session
   Where where = Where::kHere;
   Action action = Action::kPassive;
@@ -72,7 +72,8 @@ struct Packed {
 
   StoredPtr stored;  // null: only its version is watched
   std::uint32_t version = 0;
-  Key key = 0;
+  Key key = kUnnamed;
+  Key first = kUnnamed;  // of the first save of the same storage
   std::string origin;  // the node whose output it is
   std::uint32_t output = 0;
   WeakTensor tensor;
@@ -89,6 +90,7 @@ struct Counters {
   std::int64_t saves = 0, managed_saves = 0, hits = 0, misses = 0;
   std::int64_t reclaims = 0, released_parked = 0, waited = 0, evicted_planned = 0, evicted_lru = 0,
                evicted_state = 0, refusals = 0;
+  std::int64_t noted = 0, replays = 0;
   std::int64_t loads_on_demand = 0, loads_waited = 0, prefetched = 0;
   std::int64_t failed_writes = 0, disk_full = 0;
   std::int64_t wait_ns = 0, out_bytes = 0, in_bytes = 0, state_out_bytes = 0, state_in_bytes = 0;
@@ -107,11 +109,24 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void protect(const at::Tensor& tensor);
   void unprotect_all();
 
-  // An alias of a tensor that autograd saves, to be saved in its place.
-  at::Tensor pack(const at::Tensor& tensor);
+  // An alias of a tensor that autograd saves, to be saved in its place. One that is not `named` is
+  // held for us, not for autograd.
+  at::Tensor pack(const at::Tensor& tensor, bool named = true);
   // The tensor behind the alias; waits for its bytes. Throws stock autograd's error when it was
   // changed since, and c10::OutOfMemoryError when there is no room for it.
   static at::Tensor unpack(const at::Tensor& alias);
+
+  // For a tensor that will be computed again: a hollow one, of the same sizes and version but
+  // without bytes, to be saved in its place. Undefined if it has to be packed instead.
+  at::Tensor note(const at::Tensor& tensor);
+  // Throws stock autograd's error when what was noted was changed since.
+  static void used(const at::Tensor& hollow);
+  // Backward reads what was noted.
+  void read(const at::Tensor& hollow);
+  // Between these, operators and saves of our own are not counted.
+  void replay(bool begins);
+  // The name of a tensor's storage, or kUnnamed.
+  Key key_of(const at::Tensor& tensor);
 
   void enter(std::int64_t module);
   void leave();
@@ -153,12 +168,15 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   struct Lease;
   static void release_lease(void* context);
 
+  bool moves(const at::Tensor& tensor) const;
   StoredPtr manage(const at::Tensor& tensor, bool state);
+  void name(const StoredPtr& stored, Key key, std::int64_t look);
+  const Planned* planned_for(Key key, std::int64_t look) const;
   void set_pointer(Stored& stored, void* data);
   bool only_ours(const Stored& stored) const;
   bool movable(const Stored& stored) const;
   void notice(Lock& lock);
-  void log(What what, const Stored& stored, Key key, std::int64_t look = 0);
+  void log(What what, Key key, Key other, std::int64_t look = 0);
 
   void log_run(What what = What::kRun);
 
@@ -188,6 +206,11 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   std::map<std::int64_t, StoredPtr> by_birth_;
   std::unordered_map<Key, std::weak_ptr<Stored>> by_key_;
   std::vector<StoredPtr> fresh_;
+  struct Noted {
+    c10::weak_intrusive_ptr<c10::StorageImpl> storage;
+    Key first;
+  };
+  std::unordered_map<const c10::StorageImpl*, Noted> noted_;
   std::unordered_map<const c10::StorageImpl*, c10::weak_intrusive_ptr<c10::StorageImpl>> protected_;
   std::shared_ptr<const PlanTable> plan_;
   Counters counters_;
