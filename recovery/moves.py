@@ -85,8 +85,8 @@ def moves(plan: Plan, holdings: Holdings, profile: Profile) -> Rounds:
     """What ``plan`` lacks, sent by those of ``holdings`` who have it, in rounds.
 
     Within a round nobody sends twice or receives twice; one may send while it receives. Whoever
-    is furthest from having everything goes first, its largest layer first, from the holder that
-    has sent least.
+    is furthest from having everything goes first, its rarest layer first, from the holder that has
+    sent least.
 
     Raises:
         ValueError: nobody holds a layer that is missing.
@@ -110,7 +110,7 @@ def moves(plan: Plan, holdings: Holdings, profile: Profile) -> Rounds:
         round_: list[Move] = []
         busy: set[int] = set()
         for target in sorted(left, key=lambda worker: (-left[worker], worker)):
-            for layer in sorted(missing[target], key=lambda layer: (-size[layer], layer)):
+            for layer in sorted(missing[target], key=lambda k: (len(holders[k]), -size[k], k)):
                 source = _sender(holders[layer], busy, sent)
                 if source is not None:
                     round_.append(Move(layer, source, target, size[layer]))

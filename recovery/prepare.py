@@ -147,7 +147,8 @@ def _alike(one: Profile, other: Profile) -> bool:
 
 def _now(one: Candidate, known: Situation, now: Situation) -> Candidate:
     """``one`` with the generation and the times of ``now``."""
-    if one.plan is None:
+    plan = one.plan
+    if plan is None:
         return one
     transition_s = one.transition_s
     if one.strategy is StrategyName.ROLLBACK and now.checkpoint_step is not None:
@@ -161,5 +162,5 @@ def _now(one: Candidate, known: Situation, now: Situation) -> Candidate:
         )
     elif one.strategy is not StrategyName.KEEP:
         transition_s += now.regroup_s - known.regroup_s
-    plan = replace(one.plan, generation=now.plan.generation + 1)
+    plan = replace(plan, generation=now.plan.generation + 1)
     return replace(one, plan=plan, transition_s=transition_s)
