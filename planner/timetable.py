@@ -244,7 +244,10 @@ class Timetable:
                 self._ready(Op.W, part)
             below = part.below
             if below and below.needs_gradient and below.gradient_at is None:
-                self._hand(Cargo.GRADIENT, part.layers.first, part, part.worker, below.worker)
+                if below.forward_done:
+                    self._hand(Cargo.GRADIENT, part.layers.first, part, part.worker, below.worker)
+                else:  # only who has done the forward knows what will come: fetched later
+                    below.gradient_at = part.worker
                 below.gradient_here = True
                 self._ready_backward(below)
 

@@ -16,8 +16,10 @@ class Orders:
 
     Attributes:
         plan: of the generation.
-        program: of every whole step.
+        program: of every whole step; None for a worker outside the plan, which only gives state
+            away and then stands still.
         step: that everybody is in, once rolled forward; whoever is new begins with it.
+        members: everybody who meets: the plan's workers and those that give state away.
         tally: roll forward: the step under way was committed elsewhere with this tally, and all
             that is missing here is STEP. None if there is nothing to roll forward.
         discard: forget whatever is held of the step under way.
@@ -26,8 +28,9 @@ class Orders:
     """
 
     plan: Plan
-    program: Program
+    program: Program | None
     step: int
+    members: tuple[int, ...]
     tally: Tally | None = None
     discard: bool = False
     moves: Rounds = ()

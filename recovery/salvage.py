@@ -102,6 +102,21 @@ def _check(plan: Plan, standings: Mapping[int, Standing]) -> None:
         lacking = sorted(set(plan.held(worker)) - standings[worker].layers)
         if lacking:
             raise SalvageError(f"worker {worker} does not hold layers {lacking} of its part")
+    if not keeps(plan, standings):
+        raise SalvageError(
+            "the plan takes layers from workers that have summed gradients of them: it can be "
+            "entered between steps only"
+        )
+
+
+def keeps(plan: Plan, standings: Mapping[int, Standing]) -> bool:
+    """Whether a step under way can go on under ``plan``: everybody keeps what it has begun."""
+    workers = set(plan.workers)
+    return all(
+        worker in workers and set(standing.summed) <= set(plan.held(worker))
+        for worker, standing in standings.items()
+        if standing.begun
+    )
 
 
 class _Held:
@@ -296,10 +311,13 @@ def _redone(
     if before is None:
         return ()
     gone = {worker for worker in before.workers if worker not in standings}
-    return tuple(
-        action
-        for worker in sorted(actions)
-        for action in actions[worker]
-        if isinstance(action, Compute)
-        and any(before.worker_of(layer, action.micro_batch) in gone for layer in action.layers)
-    )
+    computes = [a for w in sorted(actions) for a in actions[w] if isinstance(a, Compute)]
+    found = []
+    for action in computes:
+        owners = [(layer, before.worker_of(layer, action.micro_batch)) for layer in action.layers]
+        for lost, run in groupby(owners, key=lambda owner: owner[1] in gone):
+            layers = [layer for layer, _ in run]
+            if lost:
+                span = Span(layers[0], layers[-1] + 1)
+                found.append(Compute(action.op, span, action.micro_batch))
+    return tuple(found)

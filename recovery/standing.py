@@ -64,13 +64,15 @@ class Standing:
             or any(self.summed.values())
         )
 
-    def fresh(self, step: int) -> Standing:
-        """The same worker at the beginning of ``step``, with nothing of it done."""
+    def at(self, step: int) -> Standing:
+        """The same worker when everybody is in ``step``.
+
+        Whoever has begun the step before is rolled forward, and then has begun nothing of this
+        one. Whoever is behind and has begun nothing took no part: what it holds is out of date.
+        """
+        if self.step == step:
+            return self
+        layers = self.layers if self.step == step - 1 and self.begun else frozenset[int]()
         return Standing(
-            self.worker,
-            self.generation,
-            step,
-            self.layers,
-            tally=self.tally,
-            validated=self.validated,
+            self.worker, self.generation, step, layers, tally=self.tally, validated=self.validated
         )

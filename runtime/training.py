@@ -270,6 +270,8 @@ class Training:
         trainer.join(orders, self.worker, channel)
         self._drive(deployment, trainer.enter(orders), [])
         trainer.validated = trainer.step - 1 if deployment.validate else trainer.step
+        if orders.program is None:
+            return None  # it gave its state away; the others go on without it
         self.reporter.entered(deployment, trainer)
         rest = orders.rest
         while True:
@@ -288,7 +290,8 @@ class Training:
 
     def _step(self, deployment: Deployment, rest: bool) -> Tally:
         orders, rows = deployment.orders, list[Row]()
-        program = orders.rest if rest and orders.rest is not None else orders.program
+        program = orders.rest if rest else orders.program
+        assert program is not None, "only who is in the plan steps"
         began, wall = time.perf_counter(), time.time()
         tally = self._drive(deployment, self.trainer.train_step(program, rest), rows)
         self._skipped += not tally.finite

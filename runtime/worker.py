@@ -353,7 +353,7 @@ class _Part:
                 store,
                 plan.generation,
                 self._assignment.worker,
-                plan.workers,
+                deployment.orders.members,
                 self._timeouts.grace_s,
                 lambda: self.training.is_over(plan.generation),
             )
@@ -361,7 +361,7 @@ class _Part:
                 store,
                 plan.generation,
                 self._assignment.worker,
-                plan.workers,
+                deployment.orders.members,
                 self._timeouts.backstop_s,
                 address,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -44,6 +44,7 @@ class Wires:
 
     Attributes:
         channel: to the other workers.
+        members: who votes; others may be there to give state away.
         exact: sum gradients in the fixed tree.
         fixed_shapes: all micro-batches have the same shapes.
         device: where tensors are.
@@ -53,6 +54,7 @@ class Wires:
     """
 
     channel: Channel
+    members: tuple[int, ...]
     exact: bool
     fixed_shapes: bool
     device: torch.device
@@ -101,11 +103,16 @@ class StepMachine(ABC):
         self._wires = wires
         self._courier = wires.courier(self.tags, training)
 
-    def rewire(self, wires: Wires) -> None:
-        """Go on in a new generation: what was on its way is lost, what is here stays."""
+    def rewire(self, wires: Wires, layers: Iterable[int]) -> None:
+        """Go on in a new generation: what was on its way is lost, what is here stays.
+
+        ``layers`` are those of the new plan; some may not have been in the one before.
+        """
+        for layer in layers:
+            if layer not in self.partials:
+                self.partials[layer] = Partials(self.tags.num_micro_batches, add_gradients)
         self._wires = wires
         self._courier = wires.courier(self.tags, self.training)
-        self.tied.clear()
         self.voted = False
 
     @abstractmethod
@@ -250,7 +257,10 @@ class StepMachine(ABC):
         return flat.unpack(out)
 
     def tie(self, action: Tie) -> Steps[None]:
-        """Replace the gradients of shared weights by lower + upper, on both ends."""
+        """Take lower + upper as the gradients of shared weights, on both ends.
+
+        Made from ``reduced``, which stays as it is: so it can be done again in another generation.
+        """
         channel, tag = self._wires.channel, self.tags.tie(action.lower, action.upper)
         pairs = self.shared(action.lower, action.upper)
         ends = {
@@ -288,7 +298,7 @@ class StepMachine(ABC):
         for layer in self.reduced:
             self.ballot.squares[layer] = self.squares(layer, self.gradients(layer))
         mine = torch.from_numpy(self.ballot.pack())
-        peers = [worker for worker in channel.workers if worker != channel.worker]
+        peers = [worker for worker in self._wires.members if worker != channel.worker]
         posted = [channel.receive(p, self.tags.ballot, torch.empty_like(mine)) for p in peers]
         for peer in peers:
             channel.send(peer, self.tags.ballot, mine)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ithaca.planner.plan import Plan
 from ithaca.planner.program import Program, Step
+from ithaca.planner.span import Span
 from ithaca.recovery.orders import Orders
 from ithaca.recovery.standing import Standing
 from ithaca.recovery.strategy import Move, Rounds
@@ -76,6 +77,10 @@ class Stepper(ABC):
         """Give up the state of held layers."""
 
     @abstractmethod
+    def restore(self, step: int, states: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Go back to the layers in ``states`` as they were after ``step`` steps."""
+
+    @abstractmethod
     def machine(
         self, program: Program, wires: Wires, layers: Iterable[int], training: bool
     ) -> StepMachine:
@@ -85,7 +90,10 @@ class Stepper(ABC):
 
     def connect(self, channel: Channel) -> None:
         """Use ``channel`` from now on: a new generation, without orders."""
-        self._wires = Wires(channel, self._exact, self._fixed_shapes, self._device)
+        self._wire(channel, channel.workers)
+
+    def _wire(self, channel: Channel, members: tuple[int, ...]) -> None:
+        self._wires = Wires(channel, members, self._exact, self._fixed_shapes, self._device)
 
     def join(self, orders: Orders, worker: int, channel: Channel) -> None:
         """Take part in a new generation; :meth:`enter` comes next.
@@ -95,24 +103,26 @@ class Stepper(ABC):
             worker: this one.
             channel: of the new generation.
         """
-        self.connect(channel)
+        self._wire(channel, orders.plan.workers)
         self._plan, self._worker = orders.plan, worker
         self.generation = orders.plan.generation
         self._pausing = False
-        if not self.held():
-            self.step = orders.step
+        if self.step < orders.step and orders.tally is None:
+            # It took no part in the last step: what it holds is out of date.
+            self.drop(self.held())
+            self.under_way, self.step = None, orders.step
         if orders.discard and orders.tally is None:
             self.under_way, self.corrupt = None, ""
         if self.under_way is not None:
             assert self._wires is not None
-            self.under_way.rewire(self._wires)
+            self.under_way.rewire(self._wires, self.held() & set(orders.plan.held(worker)))
 
     def enter(self, orders: Orders) -> Steps[None]:
         """Do what comes before the first action of the generation: roll forward, move state."""
         if orders.tally is not None:
-            yield from self._roll_forward(orders.program, orders.tally)
+            yield from self._roll_forward(orders.tally)
         if orders.moves:
-            yield from self._move(orders.moves, orders.plan.num_layers, orders.program)
+            yield from self._move(orders.moves, orders.plan)
 
     def standing(self, worker: int) -> Standing:
         """What is held; only while no generator of this stepper runs."""
@@ -144,22 +154,22 @@ class Stepper(ABC):
             corrupt=self.corrupt,
         )
 
-    def _roll_forward(self, program: Program, tally: Tally) -> Steps[None]:
+    def _roll_forward(self, tally: Tally) -> Steps[None]:
         """The step was committed elsewhere; everything that it needs was reduced here."""
         machine = self.under_way
         if machine is None:
             raise RuntimeError(f"step {self.step} is to be rolled forward, but nothing is held")
-        for action in program:
-            if isinstance(action, Step):
-                yield Before(action)
-                machine.step(action, tally)
-                yield After(action)
+        for layer in sorted(machine.reduced):
+            action = Step(Span(layer, layer + 1))
+            yield Before(action)
+            machine.step(action, tally)
+            yield After(action)
         self._committed(tally)
 
-    def _move(self, rounds: Rounds, num_layers: int, program: Program) -> Steps[None]:
+    def _move(self, rounds: Rounds, plan: Plan) -> Steps[None]:
         """Send and receive states; a layer is held when all of it has come."""
         assert self._wires is not None
-        channel, tags = self._wires.channel, Tags(num_layers, program.num_micro_batches)
+        channel, tags = self._wires.channel, Tags(plan.num_layers, plan.num_micro_batches)
         for moves in rounds:
             arriving: list[tuple[Move, list[Pending]]] = []
             for move in moves:
@@ -184,6 +194,17 @@ class Stepper(ABC):
                     _ = yield pending  # into the room that was made for it
                 self.accept(move.layer)
                 yield After(move)
+        yield from self._thank(rounds, plan, tags)
+
+    def _thank(self, rounds: Rounds, plan: Plan, tags: Tags) -> Steps[None]:
+        """Let those who only give state away stay until it has come."""
+        assert self._wires is not None
+        channel, thanks = self._wires.channel, torch.zeros(1)
+        for move in (move for moves in rounds for move in moves if move.source not in plan.workers):
+            if move.target == channel.worker:
+                channel.send(move.source, tags.thanks(move.layer), thanks)
+            elif move.source == channel.worker:
+                _ = yield channel.receive(move.target, tags.thanks(move.layer), torch.empty(1))
 
     # -- steps
 

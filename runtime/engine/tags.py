@@ -55,6 +55,10 @@ class Tags:
         """The commit."""
         return self.tie(self.num_layers, self.num_layers)
 
+    def thanks(self, layer: int) -> int:
+        """The state of ``layer`` has come."""
+        return self.ballot + 1 + layer
+
     def state(self, layer: int, part: int) -> int:
         """Tensor ``part`` of the state of ``layer`` on its way to a new holder."""
-        return self.ballot + 1 + part * self.num_layers + layer
+        return self.ballot + 1 + (part + 1) * self.num_layers + layer

@@ -154,12 +154,8 @@ def run(
 ) -> tuple[dict[int, ToyMachine], dict[int, Tally]]:
     """Run one step of ``programs`` on a virtual cluster; machines and tallies by worker."""
     cluster = VirtualCluster(sorted(programs), delay, cost)
-    machines = {
-        worker: ToyMachine(
-            program, 0, Wires(cluster.channel(worker), True, True, CPU), held[worker]
-        )
-        for worker, program in programs.items()
-    }
+    wires = {w: Wires(cluster.channel(w), cluster.workers, True, True, CPU) for w in programs}
+    machines = {w: ToyMachine(program, 0, wires[w], held[w]) for w, program in programs.items()}
     steps = {worker: interpret(programs[worker], machine) for worker, machine in machines.items()}
     return machines, cluster.run(steps)
 

@@ -47,7 +47,7 @@ class StepMachine(ToyMachine):
     ) -> None:
         super().__init__(program, step, wires, layers)
         self._states = states
-        self.salts = {layer: salt(states[layer]) for layer in layers}
+        self._salts: dict[int, int] = {}
 
     def _forward(self, action: Compute) -> None:
         first, last, micro_batch = action.layers.first, action.layers.last, action.micro_batch
@@ -55,11 +55,16 @@ class StepMachine(ToyMachine):
         for layer in action.layers:
             self.ledger[Op.F, layer, micro_batch] += 1
             self._activations[layer, micro_batch] = value
-            value = mix(value + self.salts[layer], layer, micro_batch)
+            value = mix(value + self._salt(layer), layer, micro_batch)
         if last < self._num_layers:
             self._write(Cargo.ACTIVATION, last, micro_batch, value)
         else:
             self.ballot.losses[micro_batch] = (float(value), count_of(micro_batch), 1)
+
+    def _salt(self, layer: int) -> int:
+        if layer not in self._salts:
+            self._salts[layer] = salt(self._states[layer])
+        return self._salts[layer]
 
     def step(self, action: Step, tally: Tally) -> None:
         """Momentum, with a rate that depends on the global norm."""
@@ -109,6 +114,10 @@ class ToyStepper(Stepper):
         made = StepMachine(program, self.step, wires, self.states, sorted(layers))
         made.ledger = self.ledger.setdefault(self.step, Counter())
         return made
+
+    def restore(self, step: int, states: Mapping[int, Mapping[str, Tensor]]) -> None:
+        self.under_way, self.corrupt, self.tally, self.step = None, "", None, step
+        self.states = {i: {k: v.clone() for k, v in state.items()} for i, state in states.items()}
 
     def hashes(self) -> dict[int, str]:
         """Of the whole state of every layer that is here."""

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Generic, TypeVar
 
+from torch import Tensor
+
 from ithaca.planner.plan import Plan
 from ithaca.planner.profile import Profile
 from ithaca.planner.program import Commit, Compute, Step
 from ithaca.recovery.decide import Decision, decide
 from ithaca.recovery.hazard import Hazard
 from ithaca.recovery.orders import Orders
-from ithaca.recovery.regroup import regroup
+from ithaca.recovery.regroup import at_once, current, regroup
 from ithaca.recovery.standing import Standing
 from ithaca.recovery.strategy import Rounds, Situation
 from ithaca.recovery.tally import Tally
@@ -50,11 +52,13 @@ class Faults:
         point: told every request of every worker, with the number of the step in the making.
         phase: told every phase of every recovery and the workers that are left; which die there.
         restart: told every phase; whether the controller is lost there.
+        stops: ``point`` may stop everybody although nobody is lost: a false alarm.
     """
 
     point: Callable[[int, int, Request], Verdict] = lambda *_: Verdict.GO_ON
     phase: Callable[[Phase, tuple[int, ...]], frozenset[int]] = lambda *_: frozenset()
     restart: Callable[[Phase], bool] = lambda _: False
+    stops: bool = False
 
 
 @dataclass
@@ -67,7 +71,10 @@ class VirtualRun(Generic[S]):
         results: per step, the hash of every layer; checked equal on all holders.
         tallies: per step, what all agreed on.
         redone: what a recovery let others compute again.
+        dead: who was killed in the last generation.
+        stood: what survivors said, every time that they were asked.
         recoveries: how many there were.
+        rollbacks: how many of them went back to a checkpoint.
     """
 
     make: Callable[[int, tuple[int, ...]], S]
@@ -80,13 +87,18 @@ class VirtualRun(Generic[S]):
     split: tuple[bool, ...] | None = None
     hashes: Callable[[S], Hashes] = lambda s: s.hashes()  # type: ignore[attr-defined]
     choose: Callable[[Situation], Decision] = lambda s: decide(s, Hazard())
+    save_every: int = 2
 
     def __post_init__(self) -> None:
         self.steppers = {w: self.make(w, self.plan.held(w)) for w in self.plan.workers}
         self.results: dict[int, Hashes] = {}
         self.tallies: dict[int, Tally] = {}
         self.redone: list[Compute] = []
+        self.dead: set[int] = set()
+        self.stood: list[dict[int, Standing]] = []
         self.recoveries = 0
+        self.rollbacks = 0
+        self._checkpoints: dict[int, dict[int, dict[str, Tensor]]] = {}
         self._generation = self.plan.generation
         self._pending: Rounds = ()
         self._next: tuple[Plan, Rounds] | None = None
@@ -96,7 +108,7 @@ class VirtualRun(Generic[S]):
         orders = self._orders(self.plan, ())
         while True:
             if self._live(orders, steps):
-                if all(s.step >= steps for s in self.steppers.values()):
+                if all(self.steppers[worker].step >= steps for worker in self.plan.workers):
                     return
                 orders = self._boundary()
             else:
@@ -112,7 +124,7 @@ class VirtualRun(Generic[S]):
         for worker, order in orders.items():
             self.steppers[worker].join(order, worker, cluster.channel(worker))
         engines = {w: self._life(w, order, steps) for w, order in orders.items()}
-        dead: set[int] = set()
+        self.dead = dead = set[int]()
 
         def watch(worker: int, request: Request) -> Verdict:
             verdict = self.faults.point(worker, self.steppers[worker].step, request)
@@ -120,12 +132,13 @@ class VirtualRun(Generic[S]):
                 dead.add(worker)
             return verdict
 
-        results, last = cluster.play(engines, watch)
+        _, last = cluster.play(engines, watch)
         for worker, request in last.items():
             self._halt(engines[worker], request)
         for worker in dead:
             del self.steppers[worker]
-        assert last or dead or len(results) == len(everybody)
+        if last and not dead and not self.faults.stops:
+            raise Lost(f"nobody goes on, and nobody was lost: {last}")
         return not last and not dead
 
     def _life(self, worker: int, orders: Orders, steps: int) -> Steps[None]:
@@ -133,6 +146,8 @@ class VirtualRun(Generic[S]):
         yield from stepper.enter(orders)
         self._note(worker)
         rest = orders.rest
+        if orders.program is None:
+            return
         while stepper.step < steps:
             if self._next is not None:
                 stepper.pause()
@@ -144,14 +159,37 @@ class VirtualRun(Generic[S]):
 
     def _note(self, worker: int) -> None:
         stepper = self.steppers[worker]
+        self._save(stepper)
         if stepper.step == 0:
             return
         known = self.results.setdefault(stepper.step, {})
         for layer, value in self.hashes(stepper).items():
             assert known.setdefault(layer, value) == value, f"replicas of layer {layer} differ"
-        assert stepper.tally is not None
+        if stepper.tally is None:
+            return  # it has come back from a checkpoint, or got its layers from others
         tally = replace(stepper.tally, pause=False)
         assert self.tallies.setdefault(stepper.step, tally) == tally, "tallies differ"
+
+    def _save(self, stepper: S) -> None:
+        """A checkpoint of what this worker holds, every so many steps, and of the beginning."""
+        if stepper.step % self.save_every == 0:
+            saved = self._checkpoints.setdefault(stepper.step, {})
+            for layer in stepper.held() - saved.keys():
+                saved[layer] = {k: v.detach().clone() for k, v in stepper.state(layer).items()}
+
+    def _checkpoint_step(self) -> int | None:
+        whole = [s for s, saved in self._checkpoints.items() if len(saved) == self.plan.num_layers]
+        return max(whole, default=None)
+
+    def _roll_back(self, plan: Plan, step: int) -> dict[int, Orders]:
+        """Everybody takes the layers of ``plan`` from a checkpoint."""
+        for worker in plan.workers:
+            if worker not in self.steppers:
+                self.steppers[worker] = self.make(worker, ())
+            states = {layer: self._checkpoints[step][layer] for layer in plan.held(worker)}
+            self.steppers[worker].restore(step, states)
+        self.rollbacks += 1
+        return self._orders(plan, ())
 
     @staticmethod
     def _halt(engine: Steps[None], request: Request) -> None:
@@ -169,21 +207,32 @@ class VirtualRun(Generic[S]):
         self.recoveries += 1
         while True:
             self._generation += 1
+            self._next = None
             self._kill(self.faults.phase(Phase.STAND, tuple(self.steppers)))
             standings = {w: s.standing(w) for w, s in self.steppers.items()}
+            self.stood.append(standings)
             if self.faults.restart(Phase.STAND):
                 continue
             decision = self.choose(self._situation(standings))
             if self.faults.restart(Phase.DECIDE):
                 continue
-            if decision.plan is None or decision.chosen.rollback_step is not None:
+            if decision.plan is None:
                 raise Lost(decision.reason)
+            if decision.chosen.rollback_step is not None:
+                plan = replace(decision.plan, generation=self._generation)
+                return self._roll_back(plan, decision.chosen.rollback_step)
             plan, moves = self._take(decision, standings)
             lost = self._kill(self.faults.phase(Phase.DECIDE, tuple(self.steppers)))
             if lost:
                 continue
             regrouping = regroup(
-                plan, standings, moves=moves, ties=self.ties, split=self.split, before=self.plan
+                plan,
+                standings,
+                moves=moves,
+                anew=not at_once(plan, moves, standings),
+                ties=self.ties,
+                split=self.split,
+                before=self.plan,
             )
             self.redone += regrouping.redone
             dying = self.faults.phase(Phase.ADOPT, tuple(self.steppers))
@@ -197,11 +246,8 @@ class VirtualRun(Generic[S]):
         """The plan to go on with now; what moves state waits for the end of the step."""
         assert decision.plan is not None
         plan = replace(decision.plan, generation=self._generation)
-        begun = (
-            any(s.begun for s in standings.values())
-            or len({s.step for s in standings.values()}) > 1
-        )
-        if begun and decision.chosen.moves and decision.finish is not None:
+        moves = decision.chosen.moves
+        if decision.finish is not None and not at_once(plan, moves, standings):
             self._next = plan, decision.chosen.moves
             return replace(decision.finish, generation=self._generation), ()
         self._next = None
@@ -227,13 +273,15 @@ class VirtualRun(Generic[S]):
         step = max(s.step for s in standings.values())
         return Situation(
             plan=self.plan,
-            lost=frozenset(self.plan.workers) - standings.keys(),
-            holdings={w: s.layers for w, s in standings.items()},
+            lost=frozenset(self.plan.workers).difference(standings),
+            holdings=current(standings),
             profile=self.profile,
             spares=tuple(w for w in standings if w not in self.plan.workers),
             ties=self.ties,
             step=step,
             mid_step=any(s.begun for s in standings.values()),
+            checkpoint_step=self._checkpoint_step(),
+            restore_s=10.0,
         )
 
     def _kill(self, workers: frozenset[int]) -> frozenset[int]:
