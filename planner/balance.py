@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import zip_longest
 
 import numpy as np
@@ -71,6 +72,7 @@ class Balancer:
         self._below, self._above = crossing[:, None], crossing[None, :]
         link = [profile.link.seconds(layer.output_bytes) for layer in layers[:-1]]
         self._cut_s = np.array([0.0, *link, 0.0])
+        self._even = cache(self._fastest_of_all)
         self._splits = all(layer.split for layer in layers)
         empty = ~np.triu(np.ones((self._count + 1, self._count + 1), dtype=bool), k=1)
         self._empty = empty
@@ -152,7 +154,9 @@ class Balancer:
         forbidden = [self._empty] * stages
         if peaks:
             forbidden = [self._empty | (peak > limit) for peak in peaks]
-        slowest = self._fastest([np.where(no, np.inf, self.seconds) for no in forbidden])
+            slowest = self._fastest([np.where(no, np.inf, self.seconds) for no in forbidden])
+        else:
+            slowest = self._even(stages)
         if slowest is None:
             return []
         whole = self._way[:, None] + micro_batches * self.seconds
@@ -189,6 +193,9 @@ class Balancer:
         if slowest == np.inf:
             return None
         return slowest, self._cheapest_cuts(costs, slowest)
+
+    def _fastest_of_all(self, stages: int) -> tuple[float, tuple[Span, ...]] | None:
+        return self._fastest([np.where(self._empty, np.inf, self.seconds)] * stages)
 
     def leanest(self, duty: Duty) -> float:
         """Bytes of the largest stage (by the bound) of the split that makes it smallest."""

@@ -29,7 +29,7 @@ from ithaca.planner.neighbours import moved_borders, moved_shares, moved_workers
 from ithaca.planner.plan import Schedule
 from ithaca.planner.profile import Profile
 from ithaca.planner.rough import Rough
-from ithaca.planner.shapes import Row, Shape, around, lean, lengths_for, timed
+from ithaca.planner.shapes import EVERY_NUMBER_UP_TO, Row, Shape, around, lean, lengths_for, timed
 
 FINALISTS = 8
 """Layouts that are returned if nobody asks for the way there."""
@@ -43,7 +43,7 @@ class Effort:
     """How much is looked at.
 
     Attributes:
-        timed: layouts of different shapes, at most.
+        timed: shapes, at most, as soon as one that fits is known.
         slack: shapes whose rough estimate is worse than the best known step by this factor are not.
         climbed: layouts in all improvements together, at most.
     """
@@ -53,11 +53,14 @@ class Effort:
     climbed: int
 
 
-FEW = Effort(timed=96, slack=math.inf, climbed=400)
+FEW = Effort(timed=64, slack=math.inf, climbed=400)
 """For a dozen workers: each layout takes little, and a rough estimate is rougher."""
 
-MANY = Effort(timed=32, slack=1.12, climbed=100)
+MANY = Effort(timed=24, slack=1.12, climbed=100)
 """For more."""
+
+VERY_MANY = Effort(timed=16, slack=1.1, climbed=60)
+"""For more than ``planner.shapes.EVERY_NUMBER_UP_TO``, whose pipelines are longer."""
 
 ASKED = 32
 """Layouts for which the transition is asked for, at most."""
@@ -151,7 +154,9 @@ class _Front:
         exact: bool,
     ) -> None:
         self.quick: list[Figures] = []
-        self._effort = FEW if workers <= ALL_PARTITIONS_UP_TO else MANY
+        self._effort = VERY_MANY if workers > EVERY_NUMBER_UP_TO else MANY
+        if workers <= ALL_PARTITIONS_UP_TO:
+            self._effort = FEW
         self._num_layers = len(profile.layers)
         self._estimator = estimator
         self._workers = workers
@@ -167,8 +172,12 @@ class _Front:
         self._seen: set[Draft] = set()
         self._climbed: set[Draft] = set()
         self._missed: list[Figures] = []
-        found = self._timed(lengths_for(self._workers, self._longest, self._total))
-        kept = self._timed(around(standing, self._workers, self._longest, self._total))
+        size = self._workers, self._longest, self._total
+        thorough = self._effort is not VERY_MANY
+        found = self._timed(lengths_for(*size), also_lean=thorough)
+        kept = self._timed(around(standing, *size), also_lean=thorough)
+        if not found and not thorough:
+            found = self._timed(lengths_for(*size), also_lean=True)
         for start in self._starts(found):
             found += self._climb(start, frozenset())
         for start in sorted(kept)[:1]:
@@ -208,8 +217,8 @@ class _Front:
                 ]
                 yield self._estimator.figures(_draft(option, leanest))
 
-    def _timed(self, every: Iterable[Sequence[Row]]) -> list[Figures]:
-        """The best shapes, with cuts, that fit."""
+    def _timed(self, every: Iterable[Sequence[Row]], *, also_lean: bool) -> list[Figures]:
+        """The best shapes, with cuts, that fit; also with lean deals where others do not fit."""
         hopeful = []
         for place, rows in enumerate(every):
             shape = timed(rows, self._total, self._rough.pipeline_s)
@@ -217,11 +226,13 @@ class _Front:
                 hopeful.append((self._rough.step_s(shape), place, rows, shape))
         found: list[Figures] = []
         best_s = math.inf
+        tried = 0
         for rough_s, _, rows, shape in sorted(hopeful, key=lambda entry: entry[:2]):
-            if rough_s > self._effort.slack * best_s or len(found) >= self._effort.timed:
+            if rough_s > self._effort.slack * best_s or tried >= self._effort.timed:
                 break
             fitting = self._fitting(shape)
-            if not fitting or not self._is_free(shape):
+            tried += 1 if fitting or found else 0
+            if also_lean and (not fitting or (self._effort is FEW and not self._is_free(shape))):
                 for option in lean(rows, self._total):
                     if self._rough.step_s(option) <= self._effort.slack * best_s:
                         fitting += self._fitting(option)
