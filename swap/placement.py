@@ -97,7 +97,7 @@ def _by_point(points: Ints, which: Ints, last: int) -> dict[int, list[int]]:
 def _inward(
     choice: Choice, room: Ints, times: list[float], free: Ints, back: Ints, swapped: Ints
 ) -> None:
-    """Fills ``back``, from the last read to the first; later needs have the first claim on room."""
+    """Fills ``back``, from the last read to the first; what is needed first has the first claim."""
     columns = choice.columns
     sizes, rooms = columns.nbytes.tolist(), room.tolist()
     starts = _latest_starts(choice, times, free, swapped)

@@ -55,17 +55,17 @@ def check(rng: Random) -> None:
 
 
 @given(SEEDS)
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=150)
 def test_a_plan_keeps_its_promises(rng: Random) -> None:
     check(rng)
 
 
 def caught() -> bool:
     """Whether the check fails on one of some fixed traces."""
-    for seed in range(150):
+    for seed in range(100):
         try:
             check(Random(seed))
-        except (AssertionError, ValueError, LookupError):
+        except (AssertionError, ValueError, LookupError, StopIteration):
             return True
     return False
 
@@ -100,7 +100,7 @@ def test_a_floor_that_forgets_replays_is_caught(monkeypatch: pytest.MonkeyPatch)
 
 
 @given(SEEDS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_more_room_never_makes_a_refusal(rng: Random) -> None:
     trace = random_trace(rng)
     smallest = smallest_budget(trace)
