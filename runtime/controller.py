@@ -9,7 +9,7 @@ journal, the log and what the workers say; they train on meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from ithaca.planner.plan import Plan
@@ -155,7 +155,7 @@ class Controller:
         self._plane = plane
         try:
             self._start()
-            while self._training or self._keeper.busy or not self._saved():
+            while self._at_work() or self._keeper.busy or self._life.state is not State.SAVING:
                 self._turn()
             ended, reason = self._finished()
         except (RefusedError, CrewError) as failed:
@@ -171,12 +171,12 @@ class Controller:
             self._crew.assign([self._assignment(worker) for worker in sorted(self._crew.facts)])
             self._life.enter(State.TRAINING)
             self._settled_s = self._now()
-            self._train(self._mission.plan)
-            self._recovery.begin(self._mission.programs)
+            self._train(self._mission.plan.workers)
+            self._recovering(lambda: self._recovery.begin(self._mission.programs), ())
             return
         self._meet(self._members.plan.workers)
         self._life.enter(State.TRAINING)
-        self._train(self._members.plan)
+        self._train(self._members.plan.workers)
         self._go_on(self._members.plan)
         if self._journal.history.unsettled:
             self._recovering(lambda: self._recovery.answer(()), ())
@@ -202,19 +202,19 @@ class Controller:
         failures = self._detector.look(self._members.members, self._programs, self._settled_s)
         if failures or self._stuck():
             self._recovering(lambda: self._recovery.answer(failures), failures)
-        elif self._life.state is State.TRAINING and len(self._training) == len(self._programs):
+        elif self._life.state is State.TRAINING and len(self._at_work()) == len(self._programs):
             self._recovering(self._changes.go_on, ())
         self._keeper.go_on()
-        if not self._training and self._life.state is not State.SAVING:
+        if not self._at_work() and self._life.state is not State.SAVING:
             self._life.enter(State.SAVING)
             self._keeper.want(self._step(), self._recorder.ledger)
         self._check_head()
         if self._mailbox.empty():
             self._brain.think()
 
-    def _saved(self) -> bool:
-        """Whether the end is reached: all have ended and the last checkpoint was tried."""
-        return self._life.state is State.SAVING
+    def _at_work(self) -> list[int]:
+        """Workers of the plan whose training has not ended."""
+        return [worker for worker in self._members.members if worker in self._training]
 
     def _finished(self) -> tuple[State, str]:
         step = self._step()
@@ -350,9 +350,10 @@ class Controller:
                 raise RefusedError("recovery.strategy is none")
             act()
         except RefusedError as refused:
-            if not failures:
+            first = failures[0] if failures else self._recovery.first
+            if first is None:
                 raise
-            self._fail(failures[0], str(refused))
+            self._fail(first, str(refused))
         if failures:
             self._life.enter(State.TRAINING if back is State.SAVING else back)
         if self._members.settled != generation:
@@ -427,9 +428,9 @@ class Controller:
         self._detector.clear(plan.workers)
         self._brain.prepare(plan, sorted(self._members.spares), self._keeper.step)
 
-    def _train(self, plan: Plan) -> None:
-        """Let the engines of ``plan`` run that do not; they wait for their part."""
-        for worker in plan.workers:
+    def _train(self, workers: Iterable[int]) -> None:
+        """Let the engines of these workers run if they do not; they wait for their part."""
+        for worker in workers:
             if worker not in self._training:
                 self._outcomes.pop(worker, None)
                 self._calls += 1

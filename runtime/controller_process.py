@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,16 @@ class Pulse:
 class ControllerProcess:
     """A controller in a process of its own; methods are called by the driver."""
 
-    def __init__(self, mission: Mission, crew: Crew) -> None:
+    def __init__(
+        self,
+        mission: Mission,
+        facts: Mapping[int, Facts],
+        join_s: float,
+        *actors: Any,  # noqa: ANN401 - Ray's handles
+    ) -> None:
+        # Handles come one by one: together they would be too large to travel with the call, and a
+        # restart must not depend on an object store.
+        crew = Crew(dict(zip(facts, actors, strict=True)), facts, join_s)
         self._office = Office(mission, crew)
         self._end: RunEnded | None = None
         self._refused = ""

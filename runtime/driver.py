@@ -108,7 +108,9 @@ class Driver:
             max_concurrency=8,
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
         )
-        return actor.remote(self._mission, self._crew)
+        crew = self._crew
+        actors = [crew.actors[worker] for worker in crew.facts]
+        return actor.remote(self._mission, crew.facts, crew.join_s, *actors)
 
     def _pulse(self) -> Pulse | None:
         """The controller's answer if there is one; one that hangs is killed, for Ray to replace."""

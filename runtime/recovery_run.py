@@ -18,7 +18,7 @@ from ithaca.recovery.blame import OVERDUE_FACTOR
 from ithaca.recovery.decide import Decision
 from ithaca.recovery.failure import Failure, FailureClass
 from ithaca.recovery.orders import Orders
-from ithaca.recovery.regroup import regroup
+from ithaca.recovery.regroup import at_once, regroup
 from ithaca.recovery.salvage import SalvageError
 from ithaca.recovery.standing import Standing
 from ithaca.recovery.strategy import Candidate, Rounds
@@ -88,12 +88,12 @@ class Ways:
 
     Attributes:
         look: takes notes and says which workers have failed since.
-        train: sees that the engines of a plan's workers run, and wait for their part.
+        train: sees that the engines of these workers run, and wait for their part.
         settled: everybody trains under the plan.
     """
 
     look: Callable[[], tuple[Failure, ...]]
-    train: Callable[[Plan], None]
+    train: Callable[[Iterable[int]], None]
     settled: Callable[[Plan], None]
 
 
@@ -131,6 +131,8 @@ class Recovery:
         self._timeouts = timeouts
         self._ways = ways
         self._goal: Candidate | None = None
+        self.first: Failure | None = None
+        """The first cause of what is being answered, or was answered last."""
 
     @property
     def goal(self) -> Candidate | None:
@@ -145,7 +147,8 @@ class Recovery:
         """
         mission = self._desk.mission
         step = mission.resume.step if mission.resume else 0
-        orders = {worker: Orders(mission.plan, part, step) for worker, part in steady.items()}
+        workers = mission.plan.workers
+        orders = {w: Orders(mission.plan, part, step, workers) for w, part in steady.items()}
         try:
             self._deploy(orders, "", validation_due(mission.job, step) and step == 0)
         except _MoreError as more:
@@ -158,6 +161,7 @@ class Recovery:
             RefusedError: nothing is possible.
         """
         self._goal = None
+        self.first = failures[0] if failures else None
         self._account.begin(failures)
         self._brain.happened(failures)
         self._repeat(failures, self._decide_and_act)
@@ -215,6 +219,7 @@ class Recovery:
                     raise RefusedError(f"the workers that are left cannot meet: {more}") from more
                 if not failures:
                     continue
+                self.first = self.first or failures[0]
                 self._account.more(failures)
                 self._brain.happened(failures)
             else:
@@ -356,7 +361,7 @@ class Recovery:
         )
         if chosen.rollback_step is not None:
             self._roll_back(chosen, generation, standings)
-        elif chosen.moves and situation.mid_step and decision.finish is not None:
+        elif decision.finish is not None and not at_once(chosen.plan, chosen.moves, standings):
             finish = replace(decision.finish, generation=generation)
             self._settle(finish, standings, ())
             self._goal = chosen
@@ -406,6 +411,7 @@ class Recovery:
                 plan,
                 standings,
                 moves=moves,
+                anew=not at_once(plan, moves, standings),
                 ties=mission.ties,
                 split=mission.split,
                 before=self._desk.members.plan,
@@ -429,7 +435,7 @@ class Recovery:
         """Send ``orders`` out, and wait until everybody has met."""
         desk = self._desk
         plan = next(iter(orders.values())).plan
-        steady = {worker: each.program for worker, each in orders.items()}
+        steady = {w: each.program for w, each in orders.items() if each.program is not None}
         desk.members.enter(plan)
         desk.recorder.change(plan, steady)
         desk.keeper.change(plan)
@@ -437,7 +443,7 @@ class Recovery:
             desk.recorder.emit(
                 plan_chosen(plan, steady, desk.recorder.profile, desk.mission.exact, reason)
             )
-        self._ways.train(plan)
+        self._ways.train(orders)
         adopting = self._hands.adopt(
             deployments(desk.mission, desk.facts, orders, validate=validate, restore=restore)
         )
@@ -502,7 +508,7 @@ class Recovery:
         desk.recorder.back_to(found.manifest.ledger)
         self._account.rolled_back(standings, found.step, plan)
         self._deploy(
-            {worker: Orders(plan, steady[worker], found.step) for worker in plan.workers},
+            {w: Orders(plan, steady[w], found.step, plan.workers) for w in plan.workers},
             f"back to the checkpoint after step {found.step}",
             validate=False,
             restore=found,
