@@ -11,6 +11,7 @@ from ithaca.runtime.answers import finished, result
 from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.crew import Crew, CrewError
 from ithaca.runtime.orders import Facts
+from ithaca.runtime.parent import watch_parent
 
 _CALLS = 64
 """Calls that a worker answers at once: each controller of a run leaves one that waits."""
@@ -35,6 +36,7 @@ class Agency:
         device: ``cpu`` or ``cuda``.
         interface: network interface that they talk over, or None.
         join_s: bound for a worker to come up.
+        detect_s: how long a node's daemon may stand still before its workers are given up.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Agency:
         device: str = "cpu",
         interface: str | None = None,
         join_s: float = 76.0,
+        detect_s: float = 2.0,
     ) -> None:
         import ray
 
@@ -57,6 +60,7 @@ class Agency:
         self._class: Any = actor.options(runtime_env={"env_vars": variables}, **options)
         self._given = (threads, device, interface)
         self._join_s = join_s
+        self._detect_s = detect_s
         self._numbers = itertools.count()
         self._actors: dict[int, Any] = {}
         self._begun: dict[Any, int] = {}
@@ -134,8 +138,10 @@ class Agency:
         self.dismiss()
 
     def _start(self, worker: int) -> Any:  # noqa: ANN401 - Ray's reference
-        self._actors[worker] = self._class.remote(*self._given)
-        return self._actors[worker].facts.remote("")
+        actor = self._actors[worker] = self._class.remote(*self._given)
+        facts = actor.facts.remote("")
+        actor.watch_node.remote(self._detect_s)
+        return facts
 
 
 def _actor_class() -> type[Any]:
@@ -145,6 +151,9 @@ def _actor_class() -> type[Any]:
     from ithaca.runtime.worker import Worker
 
     class Actor(Worker):
+        def watch_node(self, bound_s: float) -> None:
+            watch_parent(bound_s, self.complain)
+
         def facts(self, address: str) -> Facts:
             told = super().facts(address or ray.util.get_node_ip_address())
             return replace(told, place=ray.get_runtime_context().get_node_id())

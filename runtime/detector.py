@@ -169,6 +169,11 @@ class Detector:
             for worker, (at, trouble) in self._troubles.items()
             if worker in members
         ]
+        found += [
+            self._failure(worker, FailureClass.NODE, heard.at_s, heard.beat.complaint)
+            for worker, heard in self._heard.items()
+            if worker in members and heard.beat.complaint and worker not in self._troubles
+        ]
         taken = {failure.worker for failure in found}
         for worker, (at, reason) in self._dead.items():
             if worker in members and worker not in taken:

@@ -150,6 +150,7 @@ def cluster_of(job: Job, size: int) -> Iterator[tuple[Cluster, Agency]]:
             device=settings.device,
             interface=settings.interface,
             join_s=Timeouts.from_detect(job.detect).join_s,
+            detect_s=job.detect,
         )
         with agency:
             yield cluster, agency

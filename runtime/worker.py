@@ -174,6 +174,12 @@ class Worker:
         """Let everybody stand still behind the step; its number, once this worker does."""
         return self._current().pause()
 
+    def complain(self, reason: str) -> None:
+        """Tell the controller why this worker cannot be counted on much longer."""
+        part = self._part
+        if part is not None:
+            part.complain(reason)
+
     def dump(self) -> str:
         """The stacks of all threads."""
         with tempfile.TemporaryFile("w+") as file:
@@ -302,6 +308,10 @@ class _Part:
         """Ask all for a pause, and wait for it."""
         self.training.trainer.pause()
         return self.training.wait_still(self._timeouts.backstop_s)
+
+    def complain(self, reason: str) -> None:
+        """Say so with every beat."""
+        self._heart.complain(reason)
 
     @property
     def flush_s(self) -> float:

@@ -105,6 +105,8 @@ class Heart:
         self._changed = threading.Condition()
         self._queue: deque[tuple[Record, int]] = deque()
         self._bytes = 0
+        self._complaint = ""
+        self._urgent = False
         self._sequence = 0
         self._acknowledged = 0
         self._away = False
@@ -135,6 +137,13 @@ class Heart:
                 self._bytes -= self._queue.popleft()[1]
             self._changed.notify_all()
             return self._sequence
+
+    def complain(self, reason: str) -> None:
+        """From now on say with every beat why this worker cannot be counted on much longer."""
+        with self._changed:
+            self._complaint = reason[:MAX_TEXT]
+            self._urgent = True
+            self._changed.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
         """Waits until what is queued now has been acknowledged; False if ``timeout_s`` was short.
@@ -186,7 +195,7 @@ class Heart:
         """Waits for the next beat; False when it is time to stop."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._stopping or (bool(self._queue) and not self._away),
+                lambda: self._stopping or ((bool(self._queue) or self._urgent) and not self._away),
                 self._interval_s,
             )
             return not self._stopping
@@ -221,7 +230,8 @@ class Heart:
                     break
                 records.append(record)
                 size += bytes_
-            acknowledged = self._acknowledged
+            acknowledged, complaint = self._acknowledged, self._complaint
+            self._urgent = False
         return Beat(
             self._worker,
             self._incarnation,
@@ -232,6 +242,7 @@ class Heart:
             acknowledged,
             tuple(records),
             expected_s,
+            complaint,
         )
 
     def _answered(self, beat: Beat, reply: BeatReply) -> None:

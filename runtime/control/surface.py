@@ -95,6 +95,8 @@ class Beat:
         since_s: seconds it has been doing that.
         acknowledged: sequence number of the last record it knows was taken; 0 for none.
         expected_s: seconds that the action is expected to take; 0.0 when that is not known.
+        complaint: why the worker cannot be counted on much longer, in its own words; empty if it
+            can.
         records: not known to have been taken, by ascending sequence number. A gap means that the
             worker had to drop what was in it.
     """
@@ -108,6 +110,7 @@ class Beat:
     acknowledged: int = 0
     records: tuple[Record, ...] = ()
     expected_s: float = 0.0
+    complaint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,7 @@ def beat_to_message(beat: Beat) -> pb.BeatRequest:
         since_s=beat.since_s,
         acknowledged=beat.acknowledged,
         expected_s=beat.expected_s,
+        complaint=beat.complaint,
         records=[pb.Record(sequence=each.sequence, line=each.line) for each in beat.records],
     )
 
@@ -121,8 +122,8 @@ def beat_from_message(message: pb.BeatRequest) -> Beat:
     for seconds in (message.since_s, message.expected_s):
         if not (math.isfinite(seconds) and seconds >= 0.0):
             raise ValueError(f"a beat tells seconds since an action began, not {seconds}")
-    if len(message.action) > MAX_TEXT or len(message.incarnation) > MAX_TEXT:
-        raise ValueError(f"a beat's action and incarnation have at most {MAX_TEXT} characters")
+    if max(map(len, (message.action, message.incarnation, message.complaint))) > MAX_TEXT:
+        raise ValueError(f"a beat's texts have at most {MAX_TEXT} characters")
     sequences = [record.sequence for record in message.records]
     if sequences != sorted(set(sequences)) or (sequences and sequences[0] == 0):
         raise ValueError("a beat's records are numbered upwards from 1")
@@ -137,6 +138,7 @@ def beat_from_message(message: pb.BeatRequest) -> Beat:
         since_s=message.since_s,
         acknowledged=message.acknowledged,
         expected_s=message.expected_s,
+        complaint=message.complaint,
         records=tuple(Record(each.sequence, each.line) for each in message.records),
     )
 
