@@ -19,12 +19,10 @@ from numpy.typing import NDArray
 
 from ithaca.planner.deal import nodes
 from ithaca.planner.layout import Cuts
-from ithaca.planner.order import B, F, Order, W
+from ithaca.planner.order import B, F, Indices, Order, W
 from ithaca.planner.profile import Profile
 
 Matrix = NDArray[np.float64]
-Moment = tuple[int, int, int, int]
-"""Micro-batches saved, gradient copies, tensors over the cut below, and over the one above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +116,8 @@ class Footprint:
         first, last = cuts[stage], cuts[stage + 1]
         saved, gradient = self._saved[last] - self._saved[first], self.gradient_bytes(first, last)
         below, above = self._crossing[first], self._crossing[last]
-        most = max(
-            held * saved + copies * gradient + low * below + high * above
-            for held, copies, low, high in moments(order, stage, sums)
-        )
+        sizes = np.array([saved, gradient, below, above], dtype=np.int64)
+        most = int((moments(order, stage, sums) @ sizes).max())
         crossed = 2 * order.micro_batches * (below + above)
         most = max(most, self.reduction_peak(sums.left * gradient + crossed, reduced))
         return self.static_bytes(first, last) + most
@@ -152,7 +148,7 @@ class Footprint:
         most = (left + 1) * gradient + 2 * order.micro_batches * (below + above)
         if gathering.workers > 1:
             most = most + gathering.total * np.ceil(gradient / gathering.workers)
-        for held, copies, low, high in moments(order, stage, sums):
+        for held, copies, low, high in moments(order, stage, sums).tolist():
             now = held * saved + copies * gradient + low * below + high * above
             most = np.maximum(most, now)
         total: Matrix = self._all_static + most
@@ -160,9 +156,10 @@ class Footprint:
 
 
 @lru_cache(maxsize=1 << 14)
-def moments(order: Order, stage: int, sums: Sums) -> tuple[Moment, ...]:
-    """The moments of ``stage`` of which none has less of everything than another.
+def moments(order: Order, stage: int, sums: Sums) -> Indices:
+    """The moments of ``stage`` of which none has less of everything than another: [moments, 4].
 
+    Columns are micro-batches saved, gradient copies, tensors over the cut below and the one above.
     They are starts of computes: what is there at another moment is there at the next start too.
     """
     own = slice(order.begins[stage], order.begins[stage + 1])
@@ -175,14 +172,14 @@ def moments(order: Order, stage: int, sums: Sums) -> tuple[Moment, ...]:
     alike = {
         pair: place for place, pair in enumerate(zip(held.tolist(), copies.tolist(), strict=True))
     }
-    kept: list[Moment] = []
+    kept: list[tuple[int, int, int, int]] = []
     most = [0] * (order.micro_batches + 1)  # by micro-batches saved: copies with as many or more
     for (saved, alive), place in sorted(alike.items(), key=itemgetter(1), reverse=True):
         if alive > most[saved]:
             low, high = order.below[own][place], order.above[own][place]
             kept.append((saved, alive, int(low), int(high)))
             most[: saved + 1] = [max(alive, copies) for copies in most[: saved + 1]]
-    return tuple(kept)
+    return np.array(kept, dtype=np.int64)
 
 
 def worst_of(patterns: Iterable[Sums]) -> Sums:
