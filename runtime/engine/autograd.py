@@ -64,6 +64,7 @@ class Trace:
             loss behind them.
         own_weight: gradient of the layer's own loss; None if it has none.
         deferred: between I and W, what W starts from.
+        single: the input is one tensor, not a tuple of them.
         finished: ``deferred`` holds the weight gradients themselves, from a fused backward.
     """
 
@@ -72,6 +73,7 @@ class Trace:
     own_weight: float | None = None
     deferred: Any = None
     finished: bool = False
+    single: bool = True
 
     @property
     def owes_weights(self) -> bool:

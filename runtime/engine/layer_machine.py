@@ -192,7 +192,11 @@ class LayerMachine(StepMachine):
             self.ballot.losses[micro_batch] = brought
         else:
             roots = [tensor for tensor in tensors(out) if tensor.is_floating_point()]
-        trace = Trace(tensors(inputs), [self._splittable(root) for root in roots])
+        trace = Trace(
+            tensors(inputs),
+            [self._splittable(root) for root in roots],
+            single=isinstance(inputs, Tensor),
+        )
         if own is not None:
             count = self.batch(micro_batch).count
             trace.roots.append(self._splittable(own))
@@ -213,6 +217,7 @@ class LayerMachine(StepMachine):
         else:
             loss = self._traces[last - 1, micro_batch].roots[0]
             gradients = (torch.ones_like(loss),)
+        single = self._traces[first, micro_batch].single
         for layer in reversed(action.layers):
             began = time.perf_counter()
             if action.op is Op.I:
@@ -221,8 +226,7 @@ class LayerMachine(StepMachine):
                 gradients = self._all_gradients(layer, micro_batch, gradients)
             self._note(action.op, layer, began)
         if first > 0:
-            whole = self.values[Cargo.ACTIVATION, first, micro_batch]
-            value = gradients[0] if isinstance(whole, Tensor) else gradients
+            value = gradients[0] if single else gradients
             self.values[Cargo.GRADIENT, first, micro_batch] = value
 
     def _all_gradients(

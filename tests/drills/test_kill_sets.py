@@ -91,6 +91,6 @@ def test_without_a_checkpoint_the_reason_names_the_layers() -> None:
     run = start(job, Faults(point=watch), choose=best)
     run.save_every = 1000
     run._checkpoints = {}
-    run._save = lambda _: None  # type: ignore[method-assign]
+    run._save = lambda _: None  # type: ignore[method-assign, assignment]
     with pytest.raises(Lost, match=r"layers? 3"):
         run.run(job.steps)

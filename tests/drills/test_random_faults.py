@@ -14,8 +14,8 @@ from random import Random
 import pytest
 
 from ithaca.planner.plan import Plan, Schedule
-from ithaca.runtime.engine import machine as machine_module
-from ithaca.runtime.engine.machine import StepMachine
+from ithaca.planner.program import Reduce
+from ithaca.runtime.engine.machine import StepMachine, Wires
 from ithaca.runtime.engine.steps import Request
 from ithaca.runtime.engine.virtual import Verdict
 from tests.helpers.fault_schedules import Case, any_answer, assert_no_trace, best, case, start
@@ -57,10 +57,7 @@ class RandomFaults(Faults):
         assert self.run is not None
         if self._spares == 0:
             return False
-        gone = self.run.dead | {worker}
-        members = set(self.run.plan.workers) - gone
-        others = [s.held() for w, s in self.run.steppers.items() if w in members]
-        return len(frozenset().union(*others)) == self.run.plan.num_layers if others else False
+        return self.run.spares(worker)
 
     def _lose(self, worker: int, where: str) -> bool:
         if self._rng.random() < self._often and self._may_lose(worker):
@@ -131,10 +128,10 @@ def test_a_vote_before_the_reduction_is_caught(monkeypatch: pytest.MonkeyPatch) 
     """Control: our code, changed so that it votes although it has not reduced."""
     reduce = StepMachine.reduce
 
-    def hasty(self: StepMachine, action: machine_module.Reduce) -> object:
+    def hasty(self: StepMachine, action: Reduce) -> object:
         for layer in action.layers:
             self.reduced[layer] = [t.clone().zero_() for t in self.templates(layer)]
-        return (yield from reduce(self, action))  # type: ignore[misc]
+        return (yield from reduce(self, action))
 
     monkeypatch.setattr(StepMachine, "reduce", hasty)
     assert _caught(range(200))
@@ -144,7 +141,7 @@ def test_a_lost_contribution_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: what a survivor has summed is believed to be there, and is not."""
     rewire = StepMachine.rewire
 
-    def forgetful(self: StepMachine, wires: machine_module.Wires, layers: Iterable[int]) -> None:
+    def forgetful(self: StepMachine, wires: Wires, layers: Iterable[int]) -> None:
         rewire(self, wires, layers)
         self.values.clear()
 

@@ -55,7 +55,7 @@ def case(
     return Case(layout(LAYERS, stages, micro_batches, schedule), steps, ties)
 
 
-def any_answer(rng: Random) -> Callable[[Situation], Decision]:
+def any_answer(rng: Random, profile: Profile = PROFILE) -> Callable[[Situation], Decision]:
     """Any plan that is possible, not only a good one, with whatever moves it takes."""
 
     def choose(situation: Situation) -> Decision:
@@ -63,7 +63,7 @@ def any_answer(rng: Random) -> Callable[[Situation], Decision]:
         if situation.orphans or (finish is None and situation.mid_step):
             return best(situation)
         plan = finish if finish is not None and rng.random() < 0.4 else any_plan(rng, situation)
-        rounds = moves(plan, situation.holdings, PROFILE)
+        rounds = moves(plan, situation.holdings, profile)
         chosen = Candidate(StrategyName.RESHAPE, plan, rounds)
         return Decision(chosen, (), "drawn", finish=finish)
 

@@ -114,6 +114,12 @@ class VirtualRun(Generic[S]):
             else:
                 orders = self._recover()
 
+    def spares(self, worker: int) -> bool:
+        """Whether every layer has a holder beside ``worker`` that lives."""
+        gone = self.dead | {worker}
+        others = [self.steppers[w].held() for w in self.plan.workers if w not in gone]
+        return len(frozenset[int]().union(*others)) == self.plan.num_layers
+
     # -- a generation
 
     def _live(self, orders: Mapping[int, Orders], steps: int) -> bool:
