@@ -18,7 +18,7 @@ def tightest_choice(candidates: Candidates, budget_bytes: int | None = None) -> 
     """
     best, fewest = Choice.keep(candidates.columns), None
     for choice in _extremes(candidates):
-        most = int(choice.floor().max(initial=0))
+        most = int(choice.floor.max(initial=0))
         if fewest is None or most < fewest:
             best, fewest = choice, most
         if budget_bytes is not None and most <= budget_bytes:

@@ -23,7 +23,7 @@ MARGIN = 1.1
 
 def place(choice: Choice, budget_bytes: int) -> Schedule | None:
     """The places for ``choice``; ``None`` if it cannot be held in the budget at any speed."""
-    room = budget_bytes - choice.floor()
+    room = budget_bytes - choice.floor
     if room.min(initial=0) < 0:
         return None
     columns, needs = choice.columns, choice.needs

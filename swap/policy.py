@@ -59,7 +59,7 @@ def decide(trace: Trace, budget_bytes: int, effort: int = EFFORT) -> Plan | Refu
     else:
         candidates = Candidates.of(columns)
         tightest = tightest_choice(candidates, budget_bytes)
-        floor = tightest.floor()
+        floor = tightest.floor
         if floor.max() > budget_bytes:
             point = int(floor.argmax())
             name = trace.points[point].name
@@ -72,7 +72,7 @@ def smallest_budget(trace: Trace) -> int:
     """The smallest budget, in bytes, for which :func:`decide` finds a plan."""
     columns = Columns.of(trace)
     kept = int(columns.keep_all().max(initial=0))
-    return min(kept, int(tightest_choice(Candidates.of(columns)).floor().max(initial=0)))
+    return min(kept, int(tightest_choice(Candidates.of(columns)).floor.max(initial=0)))
 
 
 def _plan(budget_bytes: int, schedule: Schedule, result: Forecast) -> Plan:

@@ -7,6 +7,7 @@ what it becomes when it is done.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -85,6 +86,7 @@ class Choice:
             if self.action[index] == RECOMPUTE and self.replay[index] == replay
         )
 
+    @cached_property
     def floor(self) -> Ints:
         """[N] the fewest bytes at each point: all copies take no time and no memory."""
         columns, needs = self.columns, self.needs

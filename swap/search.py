@@ -133,7 +133,7 @@ class Search:
         return busy
 
     def _fits(self, choice: Choice) -> bool:
-        return bool(choice.floor().max(initial=0) <= self._budget)
+        return bool(choice.floor.max(initial=0) <= self._budget)
 
     def _attempt(self, candidates: Candidates, most: int) -> float:
         """Swap at most ``most``, then replays, then swap the rest, as little of each as fits."""
@@ -181,19 +181,25 @@ class Search:
 
         Step ``owner[i]`` takes ``storages[i]`` away.
         """
-        levels = choice.floor()
+        levels = choice.floor
         point = int(levels.argmax())
         excess = int(levels[point]) - self._budget
         if excess <= 0:
             return choice
-        whole = extend(last)
-        if not self._fits(whole):
-            return whole
+        made = {last: extend(last)}
+        if not self._fits(made[last]):
+            return made[last]
+
+        def fits(size: int) -> bool:
+            if size not in made:
+                made[size] = extend(size)
+            return self._fits(made[size])
+
         # So many steps are needed for the worst point alone.
         helps = self._columns.away_at(point)[storages] & (choice.action[storages] == KEEP)
         freed = np.bincount(owner[helps], self._columns.nbytes[storages[helps]], last)
         low = min(last, int(np.searchsorted(np.cumsum(freed), excess)) + 1)
-        return extend(shortest(last, lambda size: self._fits(extend(size)), low))
+        return made[shortest(last, fits, low)]
 
     def _blocks(self, choice: Choice, candidates: Candidates) -> list[int]:
         """Blocks by seconds per byte that ``choice`` still keeps, then the longest away first."""

@@ -152,7 +152,7 @@ def random_schedule(rng: Random, trace: Trace) -> Schedule | None:
         elif trace.links and rng.random() < 0.7:
             action[index], tier[index] = 1, rng.randrange(len(trace.links))
     choice = Choice(columns, action, tier, replay)
-    return place(choice, int(choice.floor().max()) + rng.choice([0, 50, 10**6]))
+    return place(choice, int(choice.floor.max()) + rng.choice([0, 50, 10**6]))
 
 
 def compare(rng: Random) -> None:

@@ -76,8 +76,8 @@ MUTATIONS = {
     ),
     "no room for what comes back": (placement, "total > rooms[point]", "False", "place"),
     "a little more than there is": (
-        placement, "room = budget_bytes - choice.floor()",
-        "room = budget_bytes + 40 - choice.floor()", "place",
+        placement, "room = budget_bytes - choice.floor",
+        "room = budget_bytes + 40 - choice.floor", "place",
     ),
 }  # fmt: skip
 
