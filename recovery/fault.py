@@ -73,9 +73,9 @@ ACTIONS = (
 )  # fmt: skip
 """Points of a worker's Program: its actions, in their own text form."""
 WORKER_POINTS = ("vote", "stand", "adopt", "meet", "move", "redo", "validate", "save")
-"""Named points of a worker beside its Program: the vote for each peer, what it answers when it is fenced, its new orders,
-the meeting in a new group, each transfer of state, the remainder of a step, validation, and its
-part of a checkpoint."""
+"""Named points of a worker beside its Program: the vote for each peer, what it answers when it is
+fenced, its new orders, the meeting in a new group, each transfer of state, the remainder of a step,
+validation, and its part of a checkpoint."""
 CONTROLLER_POINTS = ("notice", "fence", "decide", "order", "record", "checkpoint", "restart")
 """Named points of the controller: it notices a failure, fences, decides, gives orders, writes
 down a committed step, completes a checkpoint, takes up a run again."""
