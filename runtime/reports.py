@@ -71,6 +71,7 @@ class Reports:
         self._staging = threading.Condition()
         self._staged: Mapping[str, Staged] = {}
         self._staged_step = -1
+        self._hashed_step = 0
 
     def tell(self, event: Event) -> None:
         """Send an event to the controller."""
@@ -110,6 +111,9 @@ class Reports:
             self._stage(trainer)
         if self._speaks and trainer.tally is not None and trainer.generation > 0:
             self.tell(self._step_done(trainer.tally, self._seconds))
+        if trainer.step > self._hashed_step:
+            # It was rolled forward over this step, so nobody has told its hashes.
+            self._hash()
 
     def stepped(self, tally: Tally, began: float, seconds: float, rows: list[Row]) -> None:
         """A step was committed: copy what a checkpoint needs, then tell."""
@@ -127,9 +131,7 @@ class Reports:
             self.tell(self._timeline(began, rows))
         if self._done == _WARM_UP + _TIMED:
             self.tell(self._layers_timed())
-        hashes = job.report.hash_every
-        if hashes and trainer.step % hashes == 0:
-            self.tell(self._layers_hashed())
+        self._hash()
 
     def validated(self, tally: Tally, seconds: float) -> None:
         """A validation ended."""
@@ -221,6 +223,14 @@ class Reports:
         return LayersTimed(
             time_s=time.time(), step=trainer.step, worker=self._worker, times=trainer.times()
         )
+
+    def _hash(self) -> None:
+        """Tell the hashes of the held layers if they are due behind this step."""
+        trainer, job = self._current()
+        self._hashed_step = trainer.step
+        every = job.report.hash_every
+        if every and trainer.step % every == 0:
+            self.tell(self._layers_hashed())
 
     def _layers_hashed(self) -> LayersHashed:
         trainer, _ = self._current()
