@@ -46,27 +46,23 @@ class Effort:
         timed: shapes, at most, as soon as one that fits is known.
         slack: shapes whose rough estimate is worse than the best known step by this factor are not.
         climbed: layouts in all improvements together, at most.
+        asked: layouts for which the way there is asked for, at most.
     """
 
     timed: int
     slack: float
     climbed: int
+    asked: int
 
 
-FEW = Effort(timed=64, slack=math.inf, climbed=400)
+FEW = Effort(timed=64, slack=math.inf, climbed=400, asked=32)
 """For a dozen workers: each layout takes little, and a rough estimate is rougher."""
 
-MANY = Effort(timed=24, slack=1.12, climbed=100)
+MANY = Effort(timed=24, slack=1.12, climbed=100, asked=24)
 """For more."""
 
-VERY_MANY = Effort(timed=16, slack=1.1, climbed=60)
+VERY_MANY = Effort(timed=16, slack=1.1, climbed=60, asked=12)
 """For more than ``planner.shapes.EVERY_NUMBER_UP_TO``, whose pipelines are longer."""
-
-ASKED = 32
-"""Layouts for which the transition is asked for, at most."""
-
-SLACK = 1.12
-"""A shape is timed if its rough estimate is not worse than the best known step by this factor."""
 
 NEARLY = 1.25
 """A layout that needs so much more than the limit is not looked at any further."""
@@ -101,8 +97,8 @@ def front(
         ties: pairs of layers that share a weight.
         standing: splits of pipelines that are complete now. Layouts that keep them are looked at
             too: they are seldom the fastest, but the quickest to reach.
-        transition: seconds to get from where the workers stand to a layout. It is called for at
-            most ``ASKED`` layouts.
+        transition: seconds to get from where the workers stand to a layout. It is called for a
+            dozen or two, half of which keep what stands.
 
     Raises:
         NoLayoutError: nothing fits; the message has the smallest limit that would.
@@ -121,7 +117,8 @@ def front(
         raise search.nothing_fits()
     if transition is None:
         return tuple(map(estimator.layout, found[:FINALISTS]))
-    asked = dict.fromkeys([*found[: ASKED // 2], *search.quick[: ASKED // 2]])
+    half = search.effort.asked // 2
+    asked = dict.fromkeys([*found[:half], *search.quick[:half]])
     layouts = map(estimator.layout, asked)
     return pareto(replace(x, transition_s=transition(x)) for x in layouts)
 
@@ -140,6 +137,7 @@ class _Front:
 
     Attributes:
         quick: layouts that keep what stands, fastest first.
+        effort: how much is looked at.
     """
 
     def __init__(
@@ -154,9 +152,9 @@ class _Front:
         exact: bool,
     ) -> None:
         self.quick: list[Figures] = []
-        self._effort = VERY_MANY if workers > EVERY_NUMBER_UP_TO else MANY
+        self.effort = VERY_MANY if workers > EVERY_NUMBER_UP_TO else MANY
         if workers <= ALL_PARTITIONS_UP_TO:
-            self._effort = FEW
+            self.effort = FEW
         self._num_layers = len(profile.layers)
         self._estimator = estimator
         self._workers = workers
@@ -168,12 +166,12 @@ class _Front:
 
     def run(self, standing: Sequence[Cuts]) -> list[Figures]:
         """Layouts that fit, fastest first; none if no shape has a split that fits."""
-        self._budget = self._effort.climbed
+        self._budget = self.effort.climbed
         self._seen: set[Draft] = set()
         self._climbed: set[Draft] = set()
         self._missed: list[Figures] = []
         size = self._workers, self._longest, self._total
-        thorough = self._effort is not VERY_MANY
+        thorough = self.effort is not VERY_MANY
         found = self._timed(lengths_for(*size), also_lean=thorough)
         kept = self._timed(around(standing, *size), also_lean=thorough)
         if not found and not thorough:
@@ -228,13 +226,13 @@ class _Front:
         best_s = math.inf
         tried = 0
         for rough_s, _, rows, shape in sorted(hopeful, key=lambda entry: entry[:2]):
-            if rough_s > self._effort.slack * best_s or tried >= self._effort.timed:
+            if rough_s > self.effort.slack * best_s or tried >= self.effort.timed:
                 break
             fitting = self._fitting(shape)
             tried += 1 if fitting or found else 0
-            if also_lean and (not fitting or (self._effort is FEW and not self._is_free(shape))):
+            if also_lean and (not fitting or (self.effort is FEW and not self._is_free(shape))):
                 for option in lean(rows, self._total):
-                    if self._rough.step_s(option) <= self._effort.slack * best_s:
+                    if self._rough.step_s(option) <= self.effort.slack * best_s:
                         fitting += self._fitting(option)
             found += fitting
             best_s = min([best_s, *(figures.step_s for figures in fitting)])
