@@ -141,6 +141,12 @@ class Cluster:
         ]
         return tuple(sorted(machines, key=lambda m: (not m.is_here, m.address, m.id)))
 
+    def probe(self) -> None:
+        """Ask the head for nothing; returns when it has answered, raises if it does not."""
+        from ray._private.worker import global_worker
+
+        global_worker.gcs_client.internal_kv_exists(b"ithaca", None)
+
     def worker_options(self) -> dict[str, Any]:
         """What an actor asks of Ray for one worker: a slot, or a CPU where nobody has slots."""
         if self.is_own or any(SLOT in machine.resources for machine in self.nodes()):

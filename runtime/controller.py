@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from ithaca.planner.plan import Plan
 from ithaca.planner.program import Program
-from ithaca.recovery.failure import Failure
+from ithaca.recovery.failure import Failure, FailureClass
 from ithaca.recovery.fault import Fault
 from ithaca.runtime.account import Account
 from ithaca.runtime.brain import Brain
@@ -199,7 +200,9 @@ class Controller:
             note = self._mailbox.take(0.0)
         if self.front.draining and self._life.state is State.TRAINING:
             self._life.enter(State.DRAINING)
-        failures = self._detector.look(self._members.members, self._programs, self._settled_s)
+        failures = self._whole_nodes(
+            self._detector.look(self._members.members, self._programs, self._settled_s)
+        )
         if failures or self._stuck():
             self._recovering(lambda: self._recovery.answer(failures), failures)
         elif self._life.state is State.TRAINING and len(self._at_work()) == len(self._programs):
@@ -391,7 +394,20 @@ class Controller:
         while note is not None:
             self._read(note)
             note = self._mailbox.take(0.0)
-        return self._detector.look(tuple(self._members.known), {}, self._settled_s)
+        return self._whole_nodes(
+            self._detector.look(tuple(self._members.known), {}, self._settled_s)
+        )
+
+    def _whole_nodes(self, failures: tuple[Failure, ...]) -> tuple[Failure, ...]:
+        """A node that is lost takes all its workers, whether or not they have noticed yet."""
+        found = {failure.worker: failure for failure in failures}
+        facts = self._crew.facts
+        for failure in failures:
+            if failure.kind is FailureClass.NODE and failure.worker is not None:
+                for worker in sorted(self._members.known):
+                    if facts[worker].place == facts[failure.worker].place:
+                        found.setdefault(worker, replace(failure, worker=worker, action=""))
+        return tuple(found.values())
 
     def _stuck(self) -> bool:
         """Somebody misses a message, and nothing tells whose: meeting anew heals what can be."""

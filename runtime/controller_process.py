@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ class Pulse:
 
     Attributes:
         pid: its process.
+        daemon: Ray's daemon on its node, which is the driver's.
         wanted: workers that it wants in addition to those it began with.
         said: warnings that the log could not take, from the one on that was asked for.
         end: the last event, once the run has ended.
@@ -35,6 +37,7 @@ class Pulse:
     """
 
     pid: int
+    daemon: int
     wanted: int
     said: tuple[str, ...]
     end: RunEnded | None
@@ -43,30 +46,38 @@ class Pulse:
 
 
 class ControllerProcess:
-    """A controller in a process of its own; methods are called by the driver."""
+    """A controller in a process of its own; methods are called by the driver.
 
-    def __init__(
+    It is made from the mission alone, so that a restart depends on nothing that lives elsewhere;
+    the driver introduces the crew with :meth:`begin`.
+    """
+
+    def __init__(self, mission: Mission) -> None:
+        self._mission = mission
+        self._office: Office | None = None
+        self._end: RunEnded | None = None
+        self._refused = ""
+        self._broken = ""
+
+    def begin(
         self,
-        mission: Mission,
         facts: Mapping[int, Facts],
         join_s: float,
         *actors: Any,  # noqa: ANN401 - Ray's handles
     ) -> None:
-        # Handles come one by one: together they would be too large to travel with the call, and a
-        # restart must not depend on an object store.
-        crew = Crew(dict(zip(facts, actors, strict=True)), facts, join_s)
-        self._office = Office(mission, crew)
-        self._end: RunEnded | None = None
-        self._refused = ""
-        self._broken = ""
-        threading.Thread(target=self._work, name="controller", daemon=True).start()
+        """Work with the crew whose handles are ``actors``, in the order of ``facts``; once."""
+        if self._office is None:
+            crew = Crew(dict(zip(facts, actors, strict=True)), facts, join_s)
+            self._office = Office(self._mission, crew)
+            threading.Thread(target=self._work, name="controller", daemon=True).start()
 
     def pulse(self, said_before: int) -> Pulse:
         """How it is."""
         return Pulse(
             os.getpid(),
-            self._office.wanted,
-            tuple(self._office.said[said_before:]),
+            os.getppid(),
+            self._office.wanted if self._office else 0,
+            tuple(self._office.said[said_before:]) if self._office else (),
             self._end,
             self._refused,
             self._broken,
@@ -74,22 +85,24 @@ class ControllerProcess:
 
     def request_drain(self) -> None:
         """Stop behind the step that runs."""
-        self._office.request_drain()
+        self._working().request_drain()
 
     def joined(self, worker: int, actor: Any, facts: Facts | None, reason: str) -> None:  # noqa: ANN401
         """A worker that was wanted came up, or why it did not."""
-        self._office.put(Joined(worker, actor, facts, reason))
+        self._working().put(Joined(worker, actor, facts, reason))
 
     def head_lost(self, reason: str) -> None:
         """The cluster's head is gone."""
-        self._office.put(HeadLost(reason))
+        self._working().put(HeadLost(reason))
+
+    def _working(self) -> Office:
+        assert self._office is not None, "the driver begins before it asks for anything"
+        return self._office
 
     def _work(self) -> None:
         try:
-            self._end = self._office.work()
+            self._end = self._working().work()
         except UserError as error:
             self._refused = str(error)
         except BaseException:
-            import traceback
-
             self._broken = traceback.format_exc()

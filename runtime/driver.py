@@ -23,7 +23,10 @@ from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import Event, RunEnded, Warned
 from ithaca.runtime.folder import LOG
 from ithaca.runtime.follow import Follower
+from ithaca.runtime.head import HeadWatch
 from ithaca.runtime.mission import Mission
+from ithaca.runtime.notes import HeadLost
+from ithaca.runtime.office import Office
 from ithaca.runtime.timeouts import Timeouts
 
 Emit = Callable[[Event], None]
@@ -55,6 +58,7 @@ class Driver:
         self._cluster = cluster
         self._agency = agency
         self._crew = crew
+        self._everybody = crew.part(crew.facts)
         self._listeners = tuple(listeners)
         self._timeouts = Timeouts.from_detect(mission.job.detect)
         self._actor: Any = None
@@ -66,6 +70,9 @@ class Driver:
         self._begun = 0
         self._hired: list[Hired] = []
         self._drain = self._drain_told = False
+        self._head = HeadWatch(cluster.address, mission.job.detect, cluster.probe)
+        self._head_told = False
+        self._silent_s = time.monotonic()
 
     def request_drain(self) -> None:
         """Let the run stop behind its step; may be called from a signal handler."""
@@ -79,11 +86,16 @@ class Driver:
             RuntimeError: a mistake of ours ended the controller.
         """
         follower = Follower(self._mission.folder / LOG)
+        self._head.start()
         try:
             self._actor = self._start()
             while True:
                 pulse = self._pulse()
                 self._tell(follower)
+                if pulse is None and self._alone():
+                    end = self._last_controller()
+                    self._tell(follower)
+                    return end
                 if pulse is not None and self._take(pulse):
                     # What was written between the last look and the end.
                     self._tell(follower)
@@ -93,6 +105,7 @@ class Driver:
                 self._pass_on()
         finally:
             follower.close()
+            self._head.stop()
             self._stop()
 
     # -- the controller's process
@@ -108,9 +121,7 @@ class Driver:
             max_concurrency=8,
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
         )
-        crew = self._crew
-        actors = [crew.actors[worker] for worker in crew.facts]
-        return actor.remote(self._mission, crew.facts, crew.join_s, *actors)
+        return actor.remote(self._mission)
 
     def _pulse(self) -> Pulse | None:
         """The controller's answer if there is one; one that hangs is killed, for Ray to replace."""
@@ -129,9 +140,24 @@ class Driver:
         self._asked = None
         answer = result(future)
         if isinstance(answer, Pulse):
+            self._silent_s = now
             return answer
         self._pid = None
         return None
+
+    def _alone(self) -> bool:
+        """Whether the controller is lost and the cluster can start no other one."""
+        return bool(self._head.reason) and (
+            self._pid is None or time.monotonic() - self._silent_s > self._timeouts.grace_s
+        )
+
+    def _last_controller(self) -> RunEnded:
+        """Work as the controller here, to save what can be saved; nobody is hired any more."""
+        if self._pid is not None:
+            self._kill()
+        office = Office(self._mission, self._everybody)
+        office.put(HeadLost(self._head.reason))
+        return office.work()
 
     def _kill(self) -> None:
         assert self._pid is not None
@@ -142,7 +168,11 @@ class Driver:
     def _take(self, pulse: Pulse) -> bool:
         """True at the end of the run."""
         if pulse.pid != self._pid:
-            self._pid, self._said, self._drain_told = pulse.pid, 0, False
+            self._pid, self._said = pulse.pid, 0
+            self._drain_told = self._head_told = False
+            self._head.daemon_is(pulse.daemon)
+            actors = [self._crew.actors[worker] for worker in self._crew.facts]
+            self._actor.begin.remote(self._crew.facts, self._crew.join_s, *actors)
             for each in self._hired:
                 self._introduce(each)
         for message in pulse.said:
@@ -177,6 +207,8 @@ class Driver:
         for each in self._agency.arrived():
             self._hired.append(each)
             self._introduce(each)
+            if each.facts is not None:
+                self._everybody.add(each.worker, each.actor, each.facts)
 
     def _introduce(self, hired: Hired) -> None:
         self._actor.joined.remote(hired.worker, hired.actor, hired.facts, hired.reason)
@@ -185,3 +217,6 @@ class Driver:
         if self._drain and not self._drain_told and self._pid is not None:
             self._drain_told = True
             self._actor.request_drain.remote()
+        if self._head.reason and not self._head_told and self._pid is not None:
+            self._head_told = True
+            self._actor.head_lost.remote(self._head.reason)

@@ -194,6 +194,7 @@ class Recovery:
         goal, self._goal = self._goal, None
         assert goal is not None, "there is no goal"
         self._account.begin(())
+        self._account.decided(goal)
 
         def act(generation: int, standings: Mapping[int, Standing]) -> None:
             self._move_to(goal, generation, standings)
