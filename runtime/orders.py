@@ -132,6 +132,7 @@ class Trouble:
         cause: one line.
         traceback: as Python prints it.
         secondary: it only noticed that somebody else is gone.
+        corrupt: its memory changed by itself; the step under way has to begin anew everywhere.
     """
 
     worker: int
@@ -141,3 +142,4 @@ class Trouble:
     cause: str
     traceback: str
     secondary: bool
+    corrupt: bool = False

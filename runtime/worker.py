@@ -36,7 +36,7 @@ from ithaca.runtime.control.heartbeat import Heart, Position
 from ithaca.runtime.control.roll import Order, OrderKind
 from ithaca.runtime.control.surface import Command
 from ithaca.runtime.engine.adamw import OptimizerSettings
-from ithaca.runtime.engine.channel import channel_errors
+from ithaca.runtime.engine.channel import CorruptState, channel_errors
 from ithaca.runtime.engine.drive import ChannelFailed
 from ithaca.runtime.engine.gather import gather
 from ithaca.runtime.engine.gloo import GlooChannel
@@ -64,6 +64,7 @@ def engine_settings(job: Job) -> EngineSettings:
         optimizer=OptimizerSettings(
             o.lr, o.betas, o.eps, o.weight_decay, o.clip, o.schedule, o.warmup, o.final, job.steps
         ),
+        sealed=job.integrity.state,
     )
 
 
@@ -375,14 +376,20 @@ class _Part:
                 self._timeouts.backstop_s,
                 address,
             )
-            bound_s = self._timeouts.grace_s
+            bound_s, checked = self._timeouts.grace_s, self._assignment.job.integrity.wire
             channel: GlooChannel | NcclChannel
             if self._device.type == "cuda":
                 channel = NcclChannel(
-                    *here, self._device, connect_s=bound_s, outgoing=self._injector.sent
+                    *here,
+                    self._device,
+                    connect_s=bound_s,
+                    checked=checked,
+                    outgoing=self._injector.sent,
                 )
             else:
-                channel = GlooChannel(*here, connect_s=bound_s, outgoing=self._injector.sent)
+                channel = GlooChannel(
+                    *here, connect_s=bound_s, checked=checked, outgoing=self._injector.sent
+                )
         except RuntimeError as error:
             raise ChannelFailed("meet", str(error)) from error
         self._point("after", "meet")
@@ -436,4 +443,5 @@ class _Part:
             cause=f"{type(error).__name__}: {error}",
             traceback="".join(traceback.format_exception(error)),
             secondary=isinstance(error, ChannelFailed | Expelled),
+            corrupt=isinstance(error, CorruptState),
         )

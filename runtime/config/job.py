@@ -152,6 +152,15 @@ class ControlConfig(Section):
         return self
 
 
+class IntegrityConfig(Section):
+    """What is checked against corruption."""
+
+    state: bool = True
+    """Hash states and gradients at rest, and check them before a step counts."""
+    wire: bool = False
+    """Send a checksum with every message between workers, and compare it."""
+
+
 class ReportConfig(Section):
     """What the report shows."""
 
@@ -190,6 +199,7 @@ class Job(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     validation: ValidationConfig = ValidationConfig()
     recovery: RecoveryConfig = RecoveryConfig()
+    integrity: IntegrityConfig = IntegrityConfig()
     control: ControlConfig = ControlConfig()
     report: ReportConfig = ReportConfig()
 

@@ -39,6 +39,7 @@ class Ballot:
         losses: micro-batch -> (sum of the loss, terms, samples).
         auxiliaries: (layer, micro-batch) -> (the layer's own loss, terms).
         squares: layer -> sum of squares of its reduced gradient.
+        prints: layer -> 62 bits of a hash of its reduced gradient, if hashes are made.
     """
 
     num_layers: int
@@ -50,12 +51,13 @@ class Ballot:
     losses: dict[int, tuple[float, int, int]] = field(default_factory=dict)
     auxiliaries: dict[tuple[int, int], tuple[float, int]] = field(default_factory=dict)
     squares: dict[int, float] = field(default_factory=dict)
+    prints: dict[int, int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """Numbers in the packed form."""
         micro_batches, layers = self.num_micro_batches, self.num_layers
-        return _HEAD + 2 * layers + 4 * micro_batches + 3 * layers * micro_batches
+        return _HEAD + 3 * layers + 4 * micro_batches + 3 * layers * micro_batches
 
     def pack(self) -> Floats:
         """The ballot as float64: a head, then (present, values...) for every possible entry."""
@@ -63,7 +65,8 @@ class Ballot:
         packed[:_HEAD] = self.vote, self.drain, self.step, self.pause
         squares, losses, auxiliaries = self._views(packed)
         for layer, square in self.squares.items():
-            squares[layer] = 1.0, square
+            squares[layer, :2] = 1.0, square
+            squares[layer, 2:].view(np.int64)[0] = self.prints.get(layer, 0)
         for micro_batch, brought in self.losses.items():
             losses[micro_batch] = 1.0, *brought
         for (layer, micro_batch), (value, count) in self.auxiliaries.items():
@@ -101,10 +104,10 @@ class Ballot:
 
     def _views(self, packed: Floats) -> tuple[Floats, Floats, Floats]:
         layers, micro_batches = self.num_layers, self.num_micro_batches
-        a = _HEAD + 2 * layers
+        a = _HEAD + 3 * layers
         b = a + 4 * micro_batches
         return (
-            packed[_HEAD:a].reshape(layers, 2),
+            packed[_HEAD:a].reshape(layers, 3),
             packed[a:b].reshape(micro_batches, 4),
             packed[b:].reshape(layers, micro_batches, 3),
         )
@@ -161,14 +164,19 @@ class Ballot:
 def _merge_replicas(ours: Floats, theirs: Floats) -> None:
     present = theirs[:, 0] > 0
     both = present & (ours[:, 0] > 0)
-    same = ours[:, 1].view(np.int64) == theirs[:, 1].view(np.int64)
+    same = (_bits(ours)[:, 1:] == _bits(theirs)[:, 1:]).all(1)
     if (both & ~same).any():
         layer = int(np.flatnonzero(both & ~same)[0])
         raise ReplicasDiffer(
-            f"the replicas of layer {layer} hold different gradients "
-            f"(sums of squares {ours[layer, 1]!r} and {theirs[layer, 1]!r})"
+            f"the replicas of layer {layer} hold different gradients (sums of squares "
+            f"{ours[layer, 1]!r} and {theirs[layer, 1]!r}, hashes "
+            f"{_bits(ours)[layer, 2]:x} and {_bits(theirs)[layer, 2]:x})"
         )
     ours[present] = theirs[present]
+
+
+def _bits(squares: Floats) -> NDArray[np.int64]:
+    return np.ascontiguousarray(squares).view(np.int64)
 
 
 def _first_not_finite(squares: Floats, losses: Floats, auxiliaries: Floats) -> str:

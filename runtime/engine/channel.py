@@ -15,6 +15,17 @@ class ChannelError(RuntimeError):
     """A message could not be sent, posted or received: the peer is gone, or time is up."""
 
 
+class CorruptMessage(ChannelError):
+    """A message came, but not as it was sent; or what two workers tell contradicts itself.
+
+    Nobody is to blame for certain, and what was computed before stays good: it is sent again.
+    """
+
+
+class CorruptState(RuntimeError):
+    """Memory of this worker has changed by itself: nothing that it computed in the step counts."""
+
+
 @contextmanager
 def channel_errors() -> Iterator[None]:
     """Turn what a communication library raises into :class:`ChannelError`.
@@ -23,6 +34,8 @@ def channel_errors() -> Iterator[None]:
     """
     try:
         yield
+    except ChannelError:
+        raise
     except RuntimeError as error:
         raise ChannelError(str(error)) from error
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ithaca.planner.program import Step
-from ithaca.runtime.engine.channel import ChannelError
+from ithaca.runtime.engine.channel import ChannelError, CorruptMessage
 from ithaca.runtime.engine.steps import After, Before, Point, Steps, Vote
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ def drive(
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         except ChannelError as error:
-            raise ChannelFailed(str(doing), str(error)) from error
+            raise _failed(doing, error) from error
         reply = None
         if isinstance(request, Before):
             if not isinstance(request.action, Step) and stop():
@@ -93,11 +93,15 @@ def drive(
             try:
                 reply = request.wait()
             except RuntimeError as error:
-                raise ChannelFailed(str(doing), str(error)) from error
+                raise _failed(doing, error) from error
             wait(doing, False)
             if doing_computes(doing):
                 rows.append((f"WAIT {doing}", waited - origin, now() - origin))
                 began = now()
+
+
+def _failed(doing: Point | str, error: RuntimeError) -> ChannelFailed:
+    return ChannelFailed(str(doing), str(error), isinstance(error, CorruptMessage))
 
 
 def doing_computes(doing: Point | str) -> bool:

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from ithaca.runtime.engine.channel import channel_errors
+from ithaca.runtime.engine.channel import CorruptMessage, channel_errors
+from ithaca.runtime.engine.hashing import hash_tensor
 from ithaca.runtime.engine.steps import Pending
 from ithaca.runtime.engine.wake import Graveyard, wake
+
+CHECKS = 2**30
+"""Added to a message's tag for the message with its checksum."""
 
 
 @dataclass(slots=True)
@@ -22,12 +27,29 @@ class Receiving:
 
     work: Any
     content: Tensor
+    sum_work: Any = None
+    sum_content: Tensor | None = None
 
     def wait(self) -> Tensor:
-        """Block, without the GIL, until the content is there."""
+        """Block, without the GIL, until the content is there, and check it.
+
+        Raises:
+            CorruptMessage: it is not what was sent.
+        """
         with channel_errors():
             self.work.wait()
+            if self.sum_content is not None:
+                self.sum_work.wait()
+                if not torch.equal(checksum(self.content), self.sum_content):
+                    raise CorruptMessage("a message has another checksum than it was sent with")
         return self.content
+
+
+def checksum(content: Tensor) -> Tensor:
+    """The 128-bit hash of a tensor's bytes, as two int64."""
+    value = hash_tensor(content.cpu())
+    words = [value & (2**63 - 1), value >> 65]
+    return torch.tensor(words)
 
 
 class GlooChannel:
@@ -44,6 +66,7 @@ class GlooChannel:
         timeout_s: bound of a wait; the backstop behind all that ends one earlier.
         hostname: address of this worker.
         connect_s: bound for the others to come; by default ``timeout_s``.
+        checked: every message is followed by its checksum, which the receiver compares.
         outgoing: what is really sent for a tensor; a drill may damage it.
 
     Raises:
@@ -60,6 +83,7 @@ class GlooChannel:
         hostname: str,
         *,
         connect_s: float | None = None,
+        checked: bool = False,
         outgoing: Callable[[Tensor], Tensor] = lambda content: content,
     ) -> None:
         self.worker = worker
@@ -68,6 +92,7 @@ class GlooChannel:
         self._connect = timedelta(seconds=timeout_s if connect_s is None else connect_s)
         self._timeout = timedelta(seconds=timeout_s)
         self._outgoing = outgoing
+        self._checked = checked
         self._hostname = hostname
         with channel_errors():
             self._group = self._make("world", self.workers)
@@ -86,15 +111,23 @@ class GlooChannel:
     def send(self, peer: int, tag: int, content: Tensor) -> None:
         """Start to send; gloo completes it when the receive is posted."""
         with channel_errors():
+            rank = self.workers.index(peer)
+            if self._checked:
+                check = checksum(content)
+                self._sends.append((self._group.send([check], rank, CHECKS + tag), check))
             content = self._outgoing(content)
-            work = self._group.send([content], self.workers.index(peer), tag)
+            work = self._group.send([content], rank, tag)
         self._sends.append((work, content))
 
     def receive(self, peer: int, tag: int, buffer: Tensor) -> Pending:
         """Post a receive."""
         with channel_errors():
-            work = self._group.recv([buffer], self.workers.index(peer), tag)
-        return Receiving(work, buffer)
+            rank = self.workers.index(peer)
+            work = self._group.recv([buffer], rank, tag)
+            if not self._checked:
+                return Receiving(work, buffer)
+            check = torch.empty(2, dtype=torch.int64)
+            return Receiving(work, buffer, self._group.recv([check], rank, CHECKS + tag), check)
 
     def settle(self) -> None:
         """Wait for the sends of this step."""
@@ -115,6 +148,12 @@ class GlooChannel:
         """Fail every wait on this channel, running and to come; from any thread."""
         for workers, group in [(self.workers, self._group), *list(self._groups.items())]:
             wake(group, workers.index(self.worker), len(workers))
+
+    def close(self) -> None:
+        """Drop the connections; nothing may be on its way."""
+        self._groups.clear()
+        self._sends.clear()
+        self._group = None
 
     def abandon(self, graveyard: Graveyard) -> None:
         """Leave the connections to ``graveyard``, with whatever may still be on its way."""

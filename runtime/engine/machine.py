@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,10 +15,11 @@ from ithaca.planner.span import Span
 from ithaca.planner.tree import Node, cover
 from ithaca.recovery.standing import Place
 from ithaca.recovery.tally import Tally
-from ithaca.runtime.engine.ballot import Ballot
-from ithaca.runtime.engine.channel import Channel, ChannelError
+from ithaca.runtime.engine.ballot import Ballot, ReplicasDiffer
+from ithaca.runtime.engine.channel import Channel, ChannelError, CorruptMessage
 from ithaca.runtime.engine.courier import Courier, Key
 from ithaca.runtime.engine.flat import Flat
+from ithaca.runtime.engine.hashing import combine, hash_tensor
 from ithaca.runtime.engine.partials import Partials
 from ithaca.runtime.engine.reduction import exact_sum, fast_sum
 from ithaca.runtime.engine.steps import After, Pending, Steps, Vote
@@ -38,6 +39,11 @@ def add_gradients(left: Gradients, right: Gradients) -> Gradients:
     return left
 
 
+def seal(gradients: Gradients) -> str:
+    """A hash of a layer's gradients."""
+    return combine({str(i): hash_tensor(gradient) for i, gradient in enumerate(gradients)})
+
+
 @dataclass(slots=True)
 class Wires:
     """A generation's channel, and what lives from step to step beside it.
@@ -46,6 +52,7 @@ class Wires:
         channel: to the other workers.
         members: who votes; others may be there to give state away.
         exact: sum gradients in the fixed tree.
+        sealed: check that gradients at rest do not change.
         fixed_shapes: all micro-batches have the same shapes.
         device: where tensors are.
         couriers: one for each kind of Program.
@@ -58,6 +65,7 @@ class Wires:
     exact: bool
     fixed_shapes: bool
     device: torch.device
+    sealed: bool = False
     couriers: dict[tuple[int, bool], Courier] = field(default_factory=dict)
     vectors: dict[Span, dict[Node | None, Tensor]] = field(default_factory=dict)
 
@@ -83,23 +91,26 @@ class StepMachine(ABC):
         ballot: this worker's part of the commit.
         voted: whether the ballot was sent.
         tally: what all ballots said; None before.
+        check: called before the vote; raises if something makes this worker's part worthless.
     """
 
     def __init__(
         self, program: Program, step: int, wires: Wires, held: Sequence[int], training: bool
     ) -> None:
+        self._sealed = wires.sealed
         self.tags = Tags(program.num_layers, program.num_micro_batches)
         self.step_number = step
         self.training = training
         self.values: dict[Key, Value] = {}
         self.partials: dict[int, Partials[Gradients]] = {
-            layer: Partials(program.num_micro_batches, add_gradients) for layer in held
+            layer: self._empty(program.num_micro_batches) for layer in held
         }
         self.reduced: dict[int, Gradients] = {}
         self.tied: dict[int, Gradients] = {}
         self.ballot = Ballot(program.num_layers, program.num_micro_batches, step)
         self.voted = False
         self.tally: Tally | None = None
+        self.check: Callable[[], None] = lambda: None
         self._wires = wires
         self._courier = wires.courier(self.tags, training)
 
@@ -110,10 +121,13 @@ class StepMachine(ABC):
         """
         for layer in layers:
             if layer not in self.partials:
-                self.partials[layer] = Partials(self.tags.num_micro_batches, add_gradients)
+                self.partials[layer] = self._empty(self.tags.num_micro_batches)
         self._wires = wires
         self._courier = wires.courier(self.tags, self.training)
         self.voted = False
+
+    def _empty(self, num_micro_batches: int) -> Partials[Gradients]:
+        return Partials(num_micro_batches, add_gradients, seal if self._sealed else None)
 
     @abstractmethod
     def compute(self, action: Compute) -> None:
@@ -295,8 +309,11 @@ class StepMachine(ABC):
     def commit(self) -> Steps[Tally]:
         """Vote, and count everybody's ballots."""
         channel = self._wires.channel
+        self.check()
         for layer in self.reduced:
             self.ballot.squares[layer] = self.squares(layer, self.gradients(layer))
+            if self._sealed:
+                self.ballot.prints[layer] = int(seal(self.gradients(layer)), 16) % 2**62
         mine = torch.from_numpy(self.ballot.pack())
         peers = [worker for worker in self._wires.members if worker != channel.worker]
         posted = [channel.receive(p, self.tags.ballot, torch.empty_like(mine)) for p in peers]
@@ -307,7 +324,14 @@ class StepMachine(ABC):
         ballots = [mine.numpy()]
         for pending in posted:
             ballots.append((yield pending).numpy())
-        self.tally = tally = self.ballot.tally(ballots)
+        try:
+            self.tally = tally = self.ballot.tally(ballots)
+        except ReplicasDiffer as error:
+            # Whose is wrong nobody can tell; but the partial sums are sealed, so all reduce again.
+            self.reduced.clear()
+            self.tied.clear()
+            self.ballot.squares.clear()
+            raise CorruptMessage(str(error)) from error
         try:
             channel.settle()
         except ChannelError as error:

@@ -36,6 +36,7 @@ class NcclChannel:
         device: torch.device,
         *,
         connect_s: float | None = None,
+        checked: bool = False,
         outgoing: Callable[[Tensor], Tensor] = lambda content: content,
     ) -> None:
         self.worker = worker
@@ -48,6 +49,7 @@ class NcclChannel:
             timeout_s,
             hostname,
             connect_s=connect_s,
+            checked=checked,
             outgoing=outgoing,
         )
         self._store = PrefixStore(f"nccl-{generation}", store)

@@ -7,10 +7,11 @@ and in the end exactly :func:`ithaca.planner.tree.cover` of the micro-batches th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from ithaca.planner.tree import Node, children, parent
+from ithaca.runtime.engine.channel import CorruptState
 
 V = TypeVar("V")
 
@@ -23,12 +24,22 @@ class Adder(Protocol[V]):
 
 
 class Partials(Generic[V]):
-    """The partial sums of one layer in one step."""
+    """The partial sums of one layer in one step.
 
-    def __init__(self, num_micro_batches: int, add: Adder[V]) -> None:
+    Args:
+        num_micro_batches: of the step.
+        add: left + right.
+        seal: makes a hash of a sum, to tell whether memory changed since; None to trust it.
+    """
+
+    def __init__(
+        self, num_micro_batches: int, add: Adder[V], seal: Callable[[V], object] | None = None
+    ) -> None:
         self._num_micro_batches = num_micro_batches
         self._add = add
+        self._seal = seal
         self._nodes: dict[Node, V] = {}
+        self._seals: dict[Node, object] = {}
 
     def put(self, micro_batch: int, gradient: V) -> None:
         """Add one micro-batch's gradient; ``ValueError`` if it is in a sum already."""
@@ -42,13 +53,33 @@ class Partials(Generic[V]):
             sibling = right if node == left else left
             if sibling not in self._nodes:
                 break
-            other = self._nodes.pop(sibling)
+            other = self._open(sibling)
             value = self._add(value, other) if node == left else self._add(other, value)
             node, above = above, parent(above, self._num_micro_batches)
         self._nodes[node] = value
+        if self._seal is not None:
+            self._seals[node] = self._seal(value)
+
+    def _open(self, node: Node) -> V:
+        """Take a sum out; it must be what was put there."""
+        self._check(node)
+        self._seals.pop(node, None)
+        return self._nodes.pop(node)
+
+    def _check(self, node: Node) -> None:
+        if self._seal is not None and self._seal(self._nodes[node]) != self._seals[node]:
+            raise CorruptState(
+                f"the summed gradient of micro-batches {node[0]} to {node[1] - 1} has changed"
+            )
 
     def nodes(self) -> Mapping[Node, V]:
-        """The maximal sums so far, by node, in order of their micro-batches."""
+        """The maximal sums so far, by node, in order of their micro-batches.
+
+        Raises:
+            CorruptState: one is not what it was when it was made.
+        """
+        for node in self._nodes:
+            self._check(node)
         return dict(sorted(self._nodes.items()))
 
     def micro_batches(self) -> frozenset[int]:
@@ -58,6 +89,7 @@ class Partials(Generic[V]):
     def clear(self) -> None:
         """Forget everything: the step is over."""
         self._nodes.clear()
+        self._seals.clear()
 
 
 def evaluate(nodes: Mapping[Node, V], num_micro_batches: int, add: Adder[V]) -> V:

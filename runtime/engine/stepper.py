@@ -21,15 +21,27 @@ from ithaca.recovery.orders import Orders
 from ithaca.recovery.standing import Standing
 from ithaca.recovery.strategy import Move, Rounds
 from ithaca.recovery.tally import Tally
-from ithaca.runtime.engine.channel import Channel
+from ithaca.runtime.engine.channel import Channel, CorruptState
+from ithaca.runtime.engine.hashing import combine, hash_tensor
 from ithaca.runtime.engine.interpreter import interpret
 from ithaca.runtime.engine.machine import StepMachine, Wires
 from ithaca.runtime.engine.steps import After, Before, Pending, Steps
 from ithaca.runtime.engine.tags import Tags
 
 
+def seal_state(state: Mapping[str, Tensor]) -> str:
+    """A hash of a layer's state."""
+    return combine({key: hash_tensor(tensor) for key, tensor in state.items()})
+
+
 class Stepper(ABC):
     """Steps the layers of one worker. A subclass says what a layer is.
+
+    Args:
+        exact: sum gradients in the fixed tree.
+        fixed_shapes: all micro-batches have the same shapes.
+        device: where tensors are.
+        sealed: hash states and gradients at rest, and check them before they are used.
 
     Attributes:
         step: steps that are committed here; the one under way has this number.
@@ -40,7 +52,9 @@ class Stepper(ABC):
         corrupt: why the step under way may not be used; empty if nothing is known.
     """
 
-    def __init__(self, exact: bool, fixed_shapes: bool, device: torch.device) -> None:
+    def __init__(
+        self, exact: bool, fixed_shapes: bool, device: torch.device, *, sealed: bool = False
+    ) -> None:
         self.step = 0
         self.generation = -1
         self.tally: Tally | None = None
@@ -52,6 +66,8 @@ class Stepper(ABC):
         self._exact = exact
         self._fixed_shapes = fixed_shapes
         self._device = device
+        self._sealed = sealed
+        self._seals: dict[int, str] = {}
         self._wires: Wires | None = None
         self._draining = False
         self._pausing = False
@@ -93,7 +109,9 @@ class Stepper(ABC):
         self._wire(channel, channel.workers)
 
     def _wire(self, channel: Channel, members: tuple[int, ...]) -> None:
-        self._wires = Wires(channel, members, self._exact, self._fixed_shapes, self._device)
+        self._wires = Wires(
+            channel, members, self._exact, self._fixed_shapes, self._device, self._sealed
+        )
 
     def join(self, orders: Orders, worker: int, channel: Channel) -> None:
         """Take part in a new generation; :meth:`enter` comes next.
@@ -111,6 +129,7 @@ class Stepper(ABC):
             # It took no part in the last step: what it holds is out of date.
             self.drop(self.held())
             self.under_way, self.step = None, orders.step
+        self._seals.clear()
         if orders.discard and orders.tally is None:
             self.under_way, self.corrupt = None, ""
         if self.under_way is not None:
@@ -228,11 +247,26 @@ class Stepper(ABC):
         else:
             self.under_way = machine = self._new_machine(program, training=True)
         machine.ballot.drain, machine.ballot.pause = self._draining, self._pausing
+        self._seal_states()
+        machine.check = self._check_seals
         tally = yield from interpret(program, machine)
         self._committed(tally)
         return tally
 
+    def _seal_states(self) -> None:
+        """Note what the state is, where it is not known."""
+        if self._sealed:
+            for layer in self.held() - self._seals.keys():
+                self._seals[layer] = seal_state(self.state(layer))
+
+    def _check_seals(self) -> None:
+        """Raise :class:`CorruptState` if a layer's state is not what STEP left."""
+        for layer, before in self._seals.items():
+            if layer in self.held() and seal_state(self.state(layer)) != before:
+                raise CorruptState(f"the state of layer {layer} has changed since its last step")
+
     def _committed(self, tally: Tally) -> None:
+        self._seals.clear()
         self.step += 1
         self.tally = tally
         self.under_way = None

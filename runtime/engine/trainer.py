@@ -29,6 +29,7 @@ class EngineSettings:
         dtype: what layers compute in.
         skip_not_finite: leave out the update of a step with a NaN.
         optimizer: AdamW and its schedule.
+        sealed: check that states and gradients at rest do not change.
     """
 
     seed: int
@@ -36,6 +37,7 @@ class EngineSettings:
     dtype: torch.dtype
     skip_not_finite: bool
     optimizer: OptimizerSettings
+    sealed: bool = False
 
 
 class Trainer(Stepper):
@@ -56,7 +58,7 @@ class Trainer(Stepper):
         device: torch.device | None = None,
     ) -> None:
         device = device or torch.device("cpu")
-        super().__init__(settings.exact, workload.fixed_shapes, device)
+        super().__init__(settings.exact, workload.fixed_shapes, device, sealed=settings.sealed)
         model = Model(tuple(workload.layers()), tuple(workload.ties()))
         randomness = Randomness(settings.seed, device)
         self.settings = settings

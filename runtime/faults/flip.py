@@ -22,7 +22,7 @@ def flip(tensors: Sequence[Tensor], chance: Random) -> str:
     if not filled:
         raise ValueError("there is no tensor to turn a bit of")
     number = chance.choice(filled)
-    tensor = tensors[number].detach()
+    tensor = tensors[number].data  # autograd must not hear of it
     place = chance.randrange(tensor.numel())
     width = tensor.element_size() * 8
     bit = chance.randrange(8 if tensor.is_floating_point() and width == 16 else min(width, 23))
