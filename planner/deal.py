@@ -139,7 +139,7 @@ def blocks(sizes: Sequence[int]) -> tuple[range, ...]:
 def _placed(kinds: tuple[tuple[int, int], ...]) -> dict[int, list[int]]:
     """Where blocks of each size begin; ``kinds`` are (size, count) pairs, ascending."""
     if len(kinds) == 1 or prod(count + 1 for _, count in kinds) > MOST_ORDERS:
-        return min((_runs(order) for order in (kinds, kinds[::-1])), key=_all_nodes)
+        return min((_runs(order) for order in (kinds[::-1], kinds)), key=_all_nodes)
     return _best_placed(kinds)
 
 
@@ -170,8 +170,9 @@ def _best_placed(kinds: tuple[tuple[int, int], ...]) -> dict[int, list[int]]:
         for kind, (size, count) in enumerate(kinds):
             if used[kind] < count:
                 rest = fewest((*used[:kind], used[kind] + 1, *used[kind + 1 :]))[0]
-                options.append((nodes(low, low + size, total) + rest, kind))
-        return min(options)
+                options.append((nodes(low, low + size, total) + rest, -kind))
+        count, kind = min(options)  # of equal ones the largest block first: it lies better
+        return count, -kind
 
     used = (0,) * len(kinds)
     placed: dict[int, list[int]] = {}
