@@ -34,6 +34,8 @@ import ithaca
 from ithaca.runtime import environment
 from ithaca.runtime.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 SLOT = "slot"
 """The custom resource of which a worker takes one; more workers than cores are possible."""
 
@@ -117,6 +119,7 @@ class Cluster:
         if ray.is_initialized():
             raise ClusterError("this process is connected to a Ray cluster already; leave it first")
         with ExitStack() as stack:
+            stack.enter_context(_raylets_quiet())
             if address == "local":
                 found = _start_own(stack, workers, cpus, interface, paths)
             else:
@@ -143,9 +146,8 @@ class Cluster:
 
     def probe(self) -> None:
         """Ask the head for nothing; returns when it has answered, raises if it does not."""
-        from ray._private.worker import global_worker
-
-        global_worker.gcs_client.internal_kv_exists(b"ithaca", None)
+        worker: Any = importlib.import_module("ray._private.worker")
+        worker.global_worker.gcs_client.internal_kv_exists(b"ithaca", None)
 
     def worker_options(self) -> dict[str, Any]:
         """What an actor asks of Ray for one worker: a slot, or a CPU where nobody has slots."""
@@ -336,6 +338,26 @@ def _one_machine(alone: bool) -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _raylets_quiet() -> Iterator[None]:
+    """Keeps what Ray's daemons say about processes that died off the terminal; it is logged.
+
+    A run tells itself which worker was lost and why, in one line.
+    """
+    worker: Any = importlib.import_module("ray._private.worker")
+    before = worker.print_to_stdstream
+
+    def log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+        for line in data["lines"]:
+            logger.info("%s: %s", data["pid"], line)
+
+    worker.print_to_stdstream = log
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from ithaca.runtime.cli.status import add_timeout, seconds
 from ithaca.runtime.control.client import ControlClient, connect
 from ithaca.runtime.control.credentials import Credentials
 from ithaca.runtime.control.trouble import ControlError, Trouble
+from ithaca.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from ithaca.runtime.cli.commands import Commands
@@ -27,6 +28,12 @@ def register(commands: Commands) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
+    parser.add_argument(
+        "--worker",
+        type=int,
+        metavar="N",
+        help="only worker N leaves, behind a step; the run goes on without it",
+    )
     parser.add_argument(
         "--wait",
         nargs="?",
@@ -45,12 +52,24 @@ def run(arguments: argparse.Namespace) -> int:
     With ``--wait``: exit code 1 when the run has not ended in time, or its controller died.
     """
     with connect(arguments.run_folder, arguments.timeout) as client:
+        if arguments.worker is not None:
+            return _leave(client, arguments.worker)
         started = client.drain()
         done = "the run will stop after this step" if started else "the run is stopping already"
         print(done, flush=True)
         if arguments.wait is None:
             return 0
         return _wait(client, arguments.run_folder, arguments.wait)
+
+
+def _leave(client: ControlClient, worker: int) -> int:
+    """Asks one worker to leave; what comes of it is in the run's events."""
+    if worker < 0:
+        raise UserError(f"workers are numbered from 0; there is no worker {worker}")
+    started = client.drain(worker)
+    done = "will leave behind a step" if started else "is about to leave already"
+    print(f"worker {worker} {done}; ithaca status shows when the run goes on without it")
+    return 0
 
 
 def _wait(client: ControlClient, run_folder: Path, limit_s: float) -> int:
