@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 #include <c10/util/intrusive_ptr.h>
+#include <torch/csrc/autograd/anomaly_mode.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/variable.h>
 
@@ -90,17 +91,24 @@ std::string origin_of(const at::Tensor& tensor) {
   return node->name();
 }
 
+// The words of torch's own error, for programs that look at them.
 [[noreturn]] void modified_in_place(const at::Tensor& alias, const Packed& packed) {
-  const std::string from =
-      packed.origin.empty()
-          ? ""
-          : c10::str(", which is output ", packed.output, " of ", packed.origin, ",");
+  std::string origin = packed.origin;
+  if (const auto end = origin.rfind("Backward"); end != std::string::npos) origin.resize(end);
   TORCH_CHECK(false,
               "one of the variables needed for gradient computation has been modified by an "
-              "inplace operation: [", alias.toString(), " ", alias.sizes(), "]", from,
+              "inplace operation: [torch.", c10::toString(alias.scalar_type()), "Tensor ",
+              alias.sizes(), "]",
+              origin.empty() ? "" : c10::str(", which is output ", packed.output, " of ", origin, ","),
               " is at version ", alias._version(), "; expected version ", packed.version,
-              " instead. Hint: enable anomaly detection to find the operation that failed to "
-              "compute its gradient, with torch.autograd.set_detect_anomaly(True).");
+              " instead. ",
+              torch::autograd::AnomalyMode::is_enabled()
+                  ? "Hint: the backtrace further above shows the operation that failed to compute "
+                    "its gradient. The variable in question was changed in there or anywhere "
+                    "later. Good luck!"
+                  : "Hint: enable anomaly detection to find the operation that failed to compute "
+                    "its gradient, with torch.autograd.set_detect_anomaly(True, "
+                    "check_nan=False).");
 }
 
 }  // namespace

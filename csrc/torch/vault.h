@@ -74,7 +74,7 @@ struct Packed {
   std::uint32_t version = 0;
   Key key = kUnnamed;
   Key first = kUnnamed;  // of the first save of the same storage
-  std::string origin;  // the node whose output it is
+  std::string origin;  // the node whose output it was when it was saved
   std::uint32_t output = 0;
   WeakTensor tensor;
 };
