@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.recovery_study.chart import chart
 from benchmarks.recovery_study.sheet import Sheet
 from benchmarks.recovery_study.study import COLUMNS, KEY, cells, study
+from benchmarks.recovery_study.table import tables
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -43,6 +45,11 @@ def main() -> None:
         return
     for line in study(arguments.data_folder, found, sheet, arguments.layouts):
         print(line, flush=True)
+    print()
+    print(tables(sheet.rows), end="")
+    image = arguments.result.with_suffix(".svg")
+    image.write_text(chart(sheet.rows))
+    print(f"\neverything above is simulated; drawn in {image}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from benchmarks.recovery_study import job, traces
 from benchmarks.recovery_study.baselines.ours import Proposals
 from benchmarks.recovery_study.cluster import CARDS
 from benchmarks.recovery_study.layouts import Layouts
+from benchmarks.recovery_study.memory import rejected
 from benchmarks.recovery_study.run import Progress
 from benchmarks.recovery_study.sheet import Sheet
 from benchmarks.recovery_study.systems import SYSTEMS
@@ -79,7 +80,9 @@ def cells(folder: Path, seeds: Sequence[int] = (0,)) -> Iterator[Cell]:
         yield Cell("gpt-1.5b", "exact", trace, "ours")
 
 
-def study(folder: Path, wanted: Iterable[Cell], sheet: Sheet, layouts: Path) -> Iterator[str]:
+def study(
+    folder: Path, wanted: Iterable[Cell], sheet: Sheet, layouts: Path
+) -> Generator[str, None, None]:
     """Run the cells that are not in ``sheet`` yet; yields a line about each."""
     worlds: dict[tuple[str, str], World] = {}
     proposals: dict[tuple[str, str, str], Proposals] = {}
@@ -90,7 +93,13 @@ def study(folder: Path, wanted: Iterable[Cell], sheet: Sheet, layouts: Path) -> 
         if name not in worlds:
             known = Layouts(layouts, *name)
             exact = cell.numerics == "exact"
-            worlds[name] = World(job.read(folder, cell.model), exact=exact, layouts=known)
+            model = job.read(folder, cell.model)
+            if refused := rejected(model):
+                raise ValueError(
+                    f"the memory model refuses layouts that have been measured: "
+                    f"{', '.join(map(str, refused))}; it is wrong"
+                )
+            worlds[name] = World(model, exact=exact, layouts=known)
         shared = (*name, cell.trace.name)
         if shared not in proposals:
             proposals = {shared: Proposals()}

@@ -117,18 +117,11 @@ class Odyssey:
         )
 
     def _extra_s(self, gone: frozenset[int]) -> float:
-        """What Eq. 13 adds: at each stage the lost cards' micro-batches, over those left."""
+        """Seconds that Eq. 13 adds."""
         assert self._base is not None, "there is a plan"
-        lost = Counter(s.layers.first for s in self._base.stages() if s.worker in gone)
         longest = max(len(pipeline.stages) for pipeline in self._base.pipelines)
-        most = max(len(pipeline.micro_batches) for pipeline in self._base.pipelines)
-        slots = 0.0
-        for first, count in lost.items():
-            peers = sum(
-                first in stage.layers for stage in self._base.stages() if stage.worker not in gone
-            )
-            slots += most * count / max(peers, 1)
-        return slots * self._shapes.published_s(longest, 1) / longest
+        slot_s = self._shapes.published_s(longest, 1) / longest
+        return rerouting_slots(self._base, gone) * slot_s
 
     def _searched(self, cards: int) -> Plan | None:
         """Algorithm 1."""
@@ -136,3 +129,18 @@ class Odyssey:
         shapes = partitions(cards, self._world.job.num_layers)
         plan = self._shapes.fastest(shapes, seconds, tail=self._tuned)
         return plan if plan is None or self._world.truth(plan).fits else None
+
+
+def rerouting_slots(plan: Plan, gone: frozenset[int]) -> float:
+    """What Eq. 13 adds: at each stage the lost cards' micro-batches, over those left.
+
+    Infinite where nobody is left.
+    """
+    most = max(len(pipeline.micro_batches) for pipeline in plan.pipelines)
+    lost = Counter(stage.layers.first for stage in plan.stages() if stage.worker in gone)
+    left = [stage.layers for stage in plan.stages() if stage.worker not in gone]
+    slots = 0.0
+    for first, count in lost.items():
+        peers = sum(first in layers for layers in left)
+        slots += most * count / peers if peers else inf
+    return slots
