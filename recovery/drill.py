@@ -87,7 +87,7 @@ class Expectation:
         identical: state, loss and norm of every step are the bits of the undisturbed run.
         failures: classes of the failures, in the order in which they are noticed.
         strategies: by which it is recovered from each, in order; ``|`` separates alternatives.
-        recoveries: how many.
+        recoveries: how many, not counting changes of plan that no failure forced.
         max_pause_s: the longest pause.
         max_detect_s: the longest time from a fault until it is noticed.
         max_redone: the most micro-batches that one recovery does again.
@@ -202,7 +202,7 @@ def _ending(expected: Expectation, result: Result) -> list[str]:
 
 def _recoveries(expected: Expectation, account: Account) -> list[str]:
     problems = []
-    ended = [episode for episode in account.episodes if episode.recovered]
+    ended = [each for each in account.episodes if each.recovered and each.notices]
     if expected.recoveries is not None and len(ended) != expected.recoveries:
         problems.append(f"{len(ended)} recoveries, not {expected.recoveries}")
     noticed = [notice.failure for each in account.episodes for notice in each.notices]
