@@ -131,6 +131,8 @@ class Recovery:
         self._timeouts = timeouts
         self._ways = ways
         self._goal: Candidate | None = None
+        self._condemned: set[int] = set()
+        """Fenced, and to be killed once the others train again."""
         self.first: Failure | None = None
         """The first cause of what is being answered, or was answered last."""
 
@@ -239,6 +241,7 @@ class Recovery:
     def _fence(self, failures: Sequence[Failure]) -> int:
         members, before = self._desk.members, self._desk.members.generation
         lost = {f.worker: f.evidence for f in failures if f.worker is not None}
+        self._condemned |= lost.keys()
         nodes = {worker: self._desk.facts[worker].node for worker in lost}
         self._journal.write(
             Fencing(
@@ -259,7 +262,7 @@ class Recovery:
         return generation
 
     def _stand(self, generation: int, failures: Sequence[Failure]) -> dict[int, Standing]:
-        """Everybody's standing; the culprits are killed once the fence is up."""
+        """Everybody's standing; the failures are told meanwhile, with stacks after a hang."""
         members = self._desk.members
         hung = [f.worker for f in failures if f.kind is FailureClass.HANG and f.worker is not None]
         dumping = self._hands.dump([*members.known, *hung]) if hung else None
@@ -268,9 +271,6 @@ class Recovery:
             answers = self._wait(standing, self._stand_bound_s(), "when everybody had to stand")
         finally:
             self._tell(failures, dumping.poll(_DUMP_S) if dumping else {})
-            for failure in failures:
-                if failure.worker is not None:
-                    self._hands.kill(failure.worker)
         silent = {w: each for w, each in answers.items() if not isinstance(each, Standing)}
         if silent:
             raise _MoreError(
@@ -456,6 +456,8 @@ class Recovery:
         desk = self._desk
         self._journal.write(Settled(time_s=time.time(), generation=plan.generation, plan=str(plan)))
         desk.members.settle()
+        while self._condemned:
+            self._hands.kill(self._condemned.pop())
         desk.detector.clear(plan.workers)
         self._account.settled()
         self._ways.settled(plan)

@@ -12,10 +12,10 @@ from ithaca.runtime.config.load import load
 from ithaca.runtime.control.client import ControlClient
 from ithaca.runtime.control.credentials import Credentials
 from ithaca.runtime.control.trouble import ControlError
-from ithaca.runtime.controller import Controller
 from ithaca.runtime.crew import Crew
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import Event, StepDone, Warned, WorkerFailed
+from ithaca.runtime.office import Office
 from tests.helpers.real_job import Ran, run_job, run_loaded, write_job
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -38,9 +38,9 @@ def test_a_drain_ends_behind_a_step_with_a_checkpoint(crew: Crew, tmp_path: Path
     }
     loaded = load(write_job(tmp_path / "jobs", **changes))
 
-    def drain(event: Event, controller: Controller) -> None:
+    def drain(event: Event, office: Office) -> None:
         if isinstance(event, StepDone) and event.step == 3:
-            controller.request_drain()
+            office.request_drain()
 
     drained = run_loaded(loaded, crew, tmp_path / "run", on_event=drain)
     assert drained.end.outcome == "drained"
@@ -57,6 +57,7 @@ def test_the_first_cause_is_named(crew: Crew, tmp_path: Path) -> None:
         tmp_path / "run",
         layout=TWO_BY_TWO,
         workload={"use": "tests.helpers.failing:Failing", "step": 2, "layer": 4},
+        recovery={"strategy": "none"},
     )
     assert ran.end.outcome == "failed"
     cause = failure(ran)
@@ -97,7 +98,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     again = run_job(crew, tmp_path / "run", resume=True, layout=TWO_BY_TWO, **shared)
     warnings = [event.message for event in again.events if isinstance(event, Warned)]
     assert any(newest.name in warning and file.name in warning for warning in warnings)
-    assert again.trace == whole.trace.after(4)
+    # On a busy machine a checkpoint may be left out, for a newer one.
+    before = whole.checkpoints[-2].step
+    assert before < whole.checkpoints[-1].step
+    assert again.trace.after(before) == whole.trace.after(before)
 
 
 def test_another_job_cannot_go_on_from_a_checkpoint(crew: Crew, tmp_path: Path) -> None:
@@ -113,7 +117,7 @@ def test_the_control_plane_answers_the_token_and_ends_with_the_run(
     known: list[Credentials] = []
     answers: list[str] = []
 
-    def ask(event: Event, controller: Controller) -> None:
+    def ask(event: Event, office: Office) -> None:
         if isinstance(event, StepDone) and event.step == 1:
             known.append(Credentials.read(tmp_path / "run"))
             with ControlClient(known[0].address, known[0].token) as client:
