@@ -38,7 +38,7 @@ REPEATS = 5
 LIMIT = 24 << 30
 LOST = (1, 3)
 SMALL_CASES = 60
-LONG = Effort(timed=2000, slack=10.0, climbed=5_000, asked=1)
+LONG = Effort(timed=2000, slack=10.0, climbs=8, climbed=5_000, asked=1)
 FIELDS = ("what", "cards", "lost", "limit_gib", "wall_s", "cpu_s", "step_s", "quality", "note")
 
 

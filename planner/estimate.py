@@ -178,6 +178,10 @@ class Estimator:
         """
         return self._peak_of(draft)
 
+    def end_s(self, cuts: Cuts, sums: Sums) -> float:
+        """Seconds until a pipeline that has been timed has done its computes."""
+        return float(self._ends[cuts, sums].max())
+
     def _estimate(self, draft: Draft) -> Figures:
         dealt = self._dealt_to(draft)
         self.time(

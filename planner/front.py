@@ -25,7 +25,7 @@ from ithaca.planner.estimate import (
     drafted,
 )
 from ithaca.planner.layout import Cuts, Layout, NoLayoutError, Split, cuts_of
-from ithaca.planner.neighbours import moved_borders, moved_shares, moved_workers
+from ithaca.planner.neighbours import moved_layers, moved_shares, moved_workers
 from ithaca.planner.plan import Schedule
 from ithaca.planner.profile import Profile
 from ithaca.planner.rough import Rough
@@ -33,9 +33,6 @@ from ithaca.planner.shapes import EVERY_NUMBER_UP_TO, Row, Shape, around, lean, 
 
 FINALISTS = 8
 """Layouts that are returned if nobody asks for the way there."""
-
-CLIMBS = 3
-"""Layouts from which improvement starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +42,29 @@ class Effort:
     Attributes:
         timed: shapes, at most, as soon as one that fits is known.
         slack: shapes whose rough estimate is worse than the best known step by this factor are not.
+        climbs: layouts from which improvement starts.
         climbed: layouts in all improvements together, at most.
         asked: layouts for which the way there is asked for, at most.
     """
 
     timed: int
     slack: float
+    climbs: int
     climbed: int
     asked: int
 
 
-FEW = Effort(timed=64, slack=math.inf, climbed=400, asked=32)
+FEW = Effort(timed=64, slack=math.inf, climbs=3, climbed=400, asked=32)
 """For a dozen workers: each layout takes little, and a rough estimate is rougher."""
 
-MANY = Effort(timed=24, slack=1.12, climbed=100, asked=24)
+MANY = Effort(timed=16, slack=1.1, climbs=2, climbed=60, asked=24)
 """For more."""
 
-VERY_MANY = Effort(timed=16, slack=1.1, climbed=60, asked=12)
+VERY_MANY = Effort(timed=16, slack=1.1, climbs=2, climbed=60, asked=12)
 """For more than ``planner.shapes.EVERY_NUMBER_UP_TO``, whose pipelines are longer."""
+
+MOVES = 6
+"""Of the layers that could be moved in a long pipeline so many are, those that end it soonest."""
 
 NEARLY = 1.25
 """A layout that needs so much more than the limit is not looked at any further."""
@@ -276,10 +278,10 @@ class _Front:
 
     def _starts(self, found: list[Figures]) -> list[Figures]:
         """Where improvement starts: from the best, and from what is faster but does not fit."""
-        best = sorted(found)[:CLIMBS]
+        best = sorted(found)[: self.effort.climbs]
         fastest_s = best[0].step_s if best else math.inf
         tempting = [figures for figures in self._missed if figures.step_s < fastest_s]
-        return best + sorted(tempting, key=_size)[:CLIMBS]
+        return best + sorted(tempting, key=_size)[: self.effort.climbs]
 
     def _climb(self, start: Figures, fixed: frozenset[Cuts]) -> list[Figures]:
         """Ever better neighbours of ``start`` that fit; pipelines cut as in ``fixed`` stay.
@@ -312,9 +314,12 @@ class _Front:
         dealt = estimator.dealt(tuple((group.share, group.pipelines) for group in draft))
         for place, group in enumerate(draft):
             if group.cuts not in fixed:
-                moved = moved_borders(group.cuts)
+                moved = moved_layers(group.cuts)
                 patterns = dealt.sums[place][:MOST_PATTERNS]
                 estimator.time((cuts, sums) for cuts in moved for sums, _ in patterns)
+                if self.effort is not FEW:
+                    moved.sort(key=lambda cuts: estimator.end_s(cuts, patterns[0][0]))
+                    moved = moved[:MOVES]
                 for cuts in moved:
                     found += [
                         drafted([*draft[:place], *changed, *draft[place + 1 :]])

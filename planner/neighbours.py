@@ -8,14 +8,24 @@ from ithaca.planner.estimate import Draft, Group, drafted
 from ithaca.planner.layout import Cuts
 from ithaca.planner.shapes import Row
 
+EVERY_PAIR_UP_TO = 18
+"""In pipelines of so many stages a layer may go from any stage to any other."""
 
-def moved_borders(cuts: Cuts) -> list[Cuts]:
-    """``cuts`` with one border between two stages moved by one layer."""
+
+def moved_layers(cuts: Cuts) -> list[Cuts]:
+    """``cuts`` with one stage a layer shorter and another one longer; those between just move.
+
+    In long pipelines only neighbouring stages are changed.
+    """
+    stages = len(cuts) - 1
+    reach = stages if stages <= EVERY_PAIR_UP_TO else 2
     found = []
-    for index in range(1, len(cuts) - 1):
-        for border in (cuts[index] - 1, cuts[index] + 1):
-            if cuts[index - 1] < border < cuts[index + 1]:
-                found.append((*cuts[:index], border, *cuts[index + 1 :]))
+    for low in range(stages):
+        for high in range(low + 1, min(stages, low + reach)):
+            for by, shorter in ((-1, low), (1, high)):
+                if cuts[shorter + 1] - cuts[shorter] > 1:
+                    middle = (cut + by for cut in cuts[low + 1 : high + 1])
+                    found.append((*cuts[: low + 1], *middle, *cuts[high + 1 :]))
     return found
 
 

@@ -54,7 +54,7 @@ def test_within_one_percent_of_all_layouts(seed: int) -> None:
 
 
 def test_less_effort_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_module, "FEW", Effort(1, 1.0, 0, 1))
+    monkeypatch.setattr(front_module, "FEW", Effort(1, 1.0, 0, 0, 1))
     assert max(max(lost(seed)) for seed in range(100, 112)) > 0.01
 
 

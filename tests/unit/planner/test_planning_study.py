@@ -28,7 +28,7 @@ def study(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(module, "LOST", (1,))
     monkeypatch.setattr(module, "REPEATS", 1)
     monkeypatch.setattr(module, "SMALL_CASES", 2)
-    monkeypatch.setattr(module, "LONG", module.Effort(2, 1.0, 2, 2))
+    monkeypatch.setattr(module, "LONG", module.Effort(2, 1.0, 1, 2, 2))
     return module
 
 

@@ -57,7 +57,7 @@ def test_without_finalists_and_improvement_it_is_not_the_best(
 ) -> None:
     """The comparison above has teeth: an estimate alone loses it."""
     monkeypatch.setattr(front_module, "FINALISTS", 1)
-    monkeypatch.setattr(front_module, "FEW", Effort(1, 1.0, 0, 1))
+    monkeypatch.setattr(front_module, "FEW", Effort(1, 1.0, 0, 0, 1))
     lost = 0
     for seed in range(20):
         profile, workers, micro_batches, schedule = case(seed)
