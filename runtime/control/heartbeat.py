@@ -47,6 +47,11 @@ class Position:
         """
         self._at = (generation, step, action, self._now(), expected_s)
 
+    @property
+    def generation(self) -> int:
+        """Of the plan that the engine works on, or has begun to enter."""
+        return self._at[0]
+
     def read(self) -> tuple[int, int, str, float]:
         """(generation, step, action, seconds in it)."""
         return self.all()[:4]
