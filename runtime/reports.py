@@ -83,7 +83,7 @@ class Reports:
         """Note a named point; a drill may strike here."""
         now, key = time.monotonic(), _sort_of(point)
         if moment == "before":
-            generation = self._plan.generation if self._plan else -1
+            generation = self._position.generation  # entered before there is a plan of it
             self._position.enter(generation, step, point, self._longest.get(key, 0.0))
             self._began = now
         else:
@@ -93,7 +93,7 @@ class Reports:
 
     def waits(self, step: int, point: Point | str, begins: bool) -> None:
         """Note that a message is waited for in ``point``, or has come: nobody blames who waits."""
-        generation = self._plan.generation if self._plan else -1
+        generation = self._position.generation
         if begins:
             self._position.enter(generation, step, Waiting(point))
         else:
