@@ -27,6 +27,8 @@ from ithaca.planner.program import (
 
 WAIT = "WAIT "
 """Before the text of an action: the worker has begun it and waits for what it needs."""
+DONE = "done"
+"""The action of a worker that has nothing left to do, for however long."""
 OVERDUE_FACTOR = 4.0
 """How many times longer than expected an action may take before its worker is overdue."""
 PATIENCE = 2.0
@@ -93,8 +95,8 @@ def blame(
        process was cut off or stood still itself: then only after :data:`PATIENCE` times as long.
     2. *Overdue*: in one action for longer than ``max(detect_s, OVERDUE_FACTOR x expected)``, and
        waiting for nobody.
-    3. *Circle*: nobody is blamed so far, and every worker is overdue by :data:`PATIENCE` times and
-       waits for another: a message was lost between two who both seem well. Nothing tells which;
+    3. *Circle*: nobody is blamed so far, and every worker that is not :data:`DONE` is overdue by
+       :data:`PATIENCE` times and waits for another: a message was lost between two who both seem well. Nothing tells which;
        the one that has waited longest is taken out, so that no wait is for ever.
 
     Args:
@@ -123,8 +125,9 @@ def blame(
                 f"expected {max(sign.expected_s, 0.0):.2g} s"
             )
             found[worker] = Suspect(worker, Reason.OVERDUE, evidence)
-    if not found and all(part >= PATIENCE and graph[worker] for worker, part in late.items()):
-        found = _circle(known, graph)
+    busy = {worker: sign for worker, sign in known.items() if sign.action != DONE}
+    if not found and busy and all(late[w] >= PATIENCE and graph[w] for w in busy):
+        found = _circle(busy, graph)
     return tuple(found[worker] for worker in sorted(found))
 
 
@@ -245,6 +248,8 @@ def _overdue(sign: Sign, detect_s: float) -> float:
 
     What came after that beat is not known: the worker may have moved on.
     """
+    if sign.action == DONE:
+        return 0.0
     return sign.since_s / max(detect_s, OVERDUE_FACTOR * sign.expected_s)
 
 

@@ -14,6 +14,7 @@ from ithaca.planner.program import Program
 from ithaca.planner.schedule import programs as make_programs
 from ithaca.recovery import blame as blame_module
 from ithaca.recovery.blame import (
+    DONE,
     OVERDUE_FACTOR,
     PATIENCE,
     WAIT,
@@ -148,6 +149,17 @@ def test_a_circle_is_broken_in_the_end() -> None:
     found = blame(circle(DETECT_S * PATIENCE), reducing(), DETECT_S)
     assert accused(found) == [(1, Reason.CIRCLE)]
     assert "a message was lost" in found[0].evidence
+
+
+def test_who_is_done_may_rest_and_is_no_part_of_a_circle() -> None:
+    done = Sign(2, 0, 9, DONE, 1000.0, 0.1)
+    assert blame([done], {}, DETECT_S) == ()
+    assert blame([done, *circle(DETECT_S * 1.2)], reducing(), DETECT_S) == ()
+    found = blame([done, *circle(DETECT_S * PATIENCE)], reducing(), DETECT_S)
+    assert accused(found) == [(1, Reason.CIRCLE)]
+    assert accused(blame([replace(done, age_s=9.0), *circle(0.1)], reducing(), DETECT_S)) == [
+        (2, Reason.SILENT)
+    ]
 
 
 def test_the_evidence_can_be_read() -> None:
