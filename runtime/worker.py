@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
+from ithaca.recovery.blame import DONE
 from ithaca.recovery.fault import Fault
 from ithaca.recovery.standing import Standing
 from ithaca.runtime.checkpoint.reader import read_layer
@@ -280,7 +281,9 @@ class _Part:
     def train(self) -> Outcome | Trouble:
         """Run the engine to its end."""
         try:
-            return self.training.run()
+            outcome = self.training.run()
+            self._position.enter(self._position.generation, outcome.step, DONE)
+            return outcome
         except Exception as error:
             return self._trouble(error)
         finally:
