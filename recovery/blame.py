@@ -96,8 +96,9 @@ def blame(
     2. *Overdue*: in one action for longer than ``max(detect_s, OVERDUE_FACTOR x expected)``, and
        waiting for nobody.
     3. *Circle*: nobody is blamed so far, and every worker that is not :data:`DONE` is overdue by
-       :data:`PATIENCE` times and waits for another: a message was lost between two who both seem well. Nothing tells which;
-       the one that has waited longest is taken out, so that no wait is for ever.
+       :data:`PATIENCE` times and waits for another: a message was lost between two who both seem
+       well. Nothing tells which; the one that has waited longest is taken out, so that no wait is
+       for ever.
 
     Args:
         signs: one for each worker of the plan that is not given up.
