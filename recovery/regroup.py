@@ -66,6 +66,7 @@ def regroup(
         _check_rolls(here[worker], step)
     tally = _tally(standings, step) if behind else None
     now = {worker: standing.at(step) for worker, standing in here.items()}
+    _check_whole(plan, now, moves)
     begun = any(standing.begun for standing in now.values())
     discard = anew or bool(moves) or any(standing.corrupt for standing in now.values())
     steady = programs(plan, ties=pairs, split=split)
@@ -93,6 +94,19 @@ def _tally(standings: Mapping[int, Standing], step: int) -> Tally:
     if not known:
         raise SalvageError(f"step {step - 1} was committed, but nobody tells its tally")
     return known[0]
+
+
+def _check_whole(plan: Plan, now: Mapping[int, Standing], moves: Rounds) -> None:
+    """Everybody must have its layers, or get them."""
+    coming = {(move.target, move.layer) for round_ in moves for move in round_}
+    for worker in plan.workers:
+        there = now[worker].layers
+        lacking = [i for i in plan.held(worker) if i not in there and (worker, i) not in coming]
+        if lacking:
+            raise SalvageError(
+                f"worker {worker} does not hold the newest state of layers {lacking} of its part, "
+                "and nobody sends it"
+            )
 
 
 def _check_rolls(standing: Standing, step: int) -> None:

@@ -17,8 +17,9 @@ from ithaca.planner.schedule import programs
 from ithaca.recovery.blame import OVERDUE_FACTOR
 from ithaca.recovery.decide import Decision
 from ithaca.recovery.failure import Failure, FailureClass
+from ithaca.recovery.moves import moves
 from ithaca.recovery.orders import Orders
-from ithaca.recovery.regroup import at_once, regroup
+from ithaca.recovery.regroup import at_once, current, regroup
 from ithaca.recovery.salvage import SalvageError
 from ithaca.recovery.standing import Standing
 from ithaca.recovery.strategy import Candidate, Rounds
@@ -402,7 +403,10 @@ class Recovery:
         self, chosen: Candidate, generation: int, standings: Mapping[int, Standing]
     ) -> None:
         assert chosen.plan is not None, "a goal has a plan"
-        self._settle(replace(chosen.plan, generation=generation), standings, chosen.moves)
+        plan = replace(chosen.plan, generation=generation)
+        # Who was in no plan since the choice has fallen behind: what is missing may be more.
+        rounds = moves(plan, current(standings), self._desk.recorder.profile)
+        self._settle(plan, standings, rounds)
 
     def _settle(self, plan: Plan, standings: Mapping[int, Standing], moves: Rounds) -> None:
         """Give everybody its orders under ``plan`` and see that they take them."""

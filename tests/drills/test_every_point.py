@@ -97,7 +97,9 @@ def test_nothing_is_redone_once_a_survivor_has_it_reduced(job: Case) -> None:
         run = start(job, Faults(point=killer(worker, number)))
         run.run(job.steps)
         (stood,) = run.stood
-        reduced = {layer for s in stood.values() if s.step == STEP for layer in s.reduced}
+        if max(s.step for s in stood.values()) > STEP:
+            continue  # somebody had committed: the step is rolled forward
+        reduced = {layer for s in stood.values() for layer in s.reduced}
         for action in run.redone:
             assert not reduced.intersection(action.layers), request
         spared += bool(reduced.intersection(job.plan.held(worker)))

@@ -19,6 +19,7 @@ from ithaca.planner.profile import Profile
 from ithaca.planner.program import Commit, Compute, Step
 from ithaca.recovery.decide import Decision, decide
 from ithaca.recovery.hazard import Hazard
+from ithaca.recovery.moves import moves
 from ithaca.recovery.orders import Orders
 from ithaca.recovery.regroup import at_once, current, regroup
 from ithaca.recovery.standing import Standing
@@ -117,7 +118,8 @@ class VirtualRun(Generic[S]):
     def spares(self, worker: int) -> bool:
         """Whether every layer has a holder beside ``worker`` that lives."""
         gone = self.dead | {worker}
-        others = [self.steppers[w].held() for w in self.plan.workers if w not in gone]
+        there = self.steppers.keys() & set(self.plan.workers) - gone
+        others = [self.steppers[worker].held() for worker in there]
         return len(frozenset[int]().union(*others)) == self.plan.num_layers
 
     # -- a generation
@@ -227,15 +229,15 @@ class VirtualRun(Generic[S]):
             if decision.chosen.rollback_step is not None:
                 plan = replace(decision.plan, generation=self._generation)
                 return self._roll_back(plan, decision.chosen.rollback_step)
-            plan, moves = self._take(decision, standings)
+            plan, rounds = self._take(decision, standings)
             lost = self._kill(self.faults.phase(Phase.DECIDE, tuple(self.steppers)))
             if lost:
                 continue
             regrouping = regroup(
                 plan,
                 standings,
-                moves=moves,
-                anew=not at_once(plan, moves, standings),
+                moves=rounds,
+                anew=not at_once(plan, rounds, standings),
                 ties=self.ties,
                 split=self.split,
                 before=self.plan,
@@ -252,27 +254,30 @@ class VirtualRun(Generic[S]):
         """The plan to go on with now; what moves state waits for the end of the step."""
         assert decision.plan is not None
         plan = replace(decision.plan, generation=self._generation)
-        moves = decision.chosen.moves
-        if decision.finish is not None and not at_once(plan, moves, standings):
-            self._next = plan, decision.chosen.moves
+        rounds = decision.chosen.moves
+        if decision.finish is not None and not at_once(plan, rounds, standings):
+            self._next = plan, rounds
             return replace(decision.finish, generation=self._generation), ()
         self._next = None
-        return plan, decision.chosen.moves
+        return plan, rounds
 
     def _boundary(self) -> dict[int, Orders]:
         """Everybody stands behind a step: enter the plan that waited for it."""
         assert self._next is not None, "everybody stopped, and nobody knows why"
-        (plan, moves), self._next = self._next, None
+        (plan, _), self._next = self._next, None
         self._generation += 1
-        return self._orders(replace(plan, generation=self._generation), moves)
+        standings = {w: s.standing(w) for w, s in self.steppers.items()}
+        # Who was not in the plan that the step was ended under has fallen behind since.
+        rounds = moves(plan, current(standings), self.profile)
+        return self._orders(replace(plan, generation=self._generation), rounds)
 
-    def _orders(self, plan: Plan, moves: Rounds) -> dict[int, Orders]:
+    def _orders(self, plan: Plan, rounds: Rounds) -> dict[int, Orders]:
         standings = {w: s.standing(w) for w, s in self.steppers.items()}
         for worker in plan.workers:
             if worker not in standings:
                 self.steppers[worker] = self.make(worker, ())
                 standings[worker] = self.steppers[worker].standing(worker)
-        found = regroup(plan, standings, moves=moves, ties=self.ties, split=self.split)
+        found = regroup(plan, standings, moves=rounds, ties=self.ties, split=self.split)
         return dict(found.orders)
 
     def _situation(self, standings: Mapping[int, Standing]) -> Situation:
