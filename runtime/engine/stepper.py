@@ -128,7 +128,7 @@ class Stepper(ABC):
         if self.step < orders.step and orders.tally is None:
             # It took no part in the last step: what it holds is out of date.
             self.drop(self.held())
-            self.under_way, self.step = None, orders.step
+            self.under_way, self.tally, self.step = None, None, orders.step
         self._seals.clear()
         if orders.discard and orders.tally is None:
             self.under_way, self.corrupt = None, ""
