@@ -187,7 +187,7 @@ class Detector:
                 and worker not in taken
                 and (confirmed or now - at >= self._confirm_s)
             ):
-                reason = "its connection closed and it did not come back"
+                reason = "it died or was cut off: its connection closed, and no other was opened"
                 found.append(self._failure(worker, FailureClass.CRASH, at, reason))
         found += [
             self._corruption(at, missed)

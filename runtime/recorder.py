@@ -83,6 +83,8 @@ class Recorder:
         self._timings = Timings(mission.plan.workers)
         self._hashed: dict[int, dict[int, Mapping[str, str]]] = {}
         self._hashed_to: dict[int, int] = {}
+        self._compared = ledger.committed
+        """The last step whose hashes were compared, or that was not this run's."""
 
     def emit(self, event: Event) -> None:
         """Add an event to the log."""
@@ -103,6 +105,8 @@ class Recorder:
         """Take the ledger of this run from its log, without telling anything again."""
         with self._lock:
             for event in events:
+                if isinstance(event, StateHashed):
+                    self._compared = max(self._compared, event.step)
                 if isinstance(event, StepDone) and event.step == self.ledger.committed + 1:
                     self.ledger = self.ledger.commit(
                         event.step - 1, event.samples, skipped=event.skipped
@@ -149,12 +153,15 @@ class Recorder:
         with self._lock:
             self.ledger = ledger
             self._hashed = {s: by for s, by in self._hashed.items() if s <= ledger.committed}
+            self._compared = min(self._compared, ledger.committed)
             self._hashed_to = {w: min(s, ledger.committed) for w, s in self._hashed_to.items()}
 
     def _take(self, event: Event) -> None:
         match event:
             case StepDone():
                 self._step_done(event)
+            case LayersHashed() if event.step <= self._compared:
+                pass  # told again at the beginning of a generation
             case LayersHashed():
                 self._hashed.setdefault(event.step, {})[event.worker] = event.hashes
                 self._hashed_to[event.worker] = event.step
@@ -184,7 +191,7 @@ class Recorder:
         self._on_step(event, self.ledger)
 
     def _layers_timed(self, event: LayersTimed) -> None:
-        if not self._timings.take(event.worker, event.times):
+        if not self._timings.take(event.worker, event.times, event.memory_costs):
             return
         mission = self._mission
         self.profile = self._timings.apply(self.profile, f"measured before step {event.step}")
@@ -203,6 +210,7 @@ class Recorder:
         if any(self._hashed_to.get(worker, -1) < step for worker in holders):
             return
         by_worker = self._hashed.pop(step)
+        self._compared = max(self._compared, step)
         if {name for hashes in by_worker.values() for name in hashes} != set(self._mission.names):
             return  # who alone held a layer was lost before it told
         layers: dict[str, str] = {}
