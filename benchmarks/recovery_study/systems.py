@@ -44,12 +44,17 @@ def _ours(
     return run(trace, Ours(world, known, strategies))
 
 
+def _in_background(world: World, trace: Trace, known: Proposals) -> Progress:
+    return run(trace, Ours(world, known, background=True))
+
+
 SYSTEMS: dict[str, Runner] = {
     f"{name}-{'tuned' if tuned else 'published'}": partial(_baseline, name, tuned)
     for name in BASELINES
     for tuned in (False, True)
 }
 SYSTEMS["ours"] = partial(_ours, None)
+SYSTEMS["ours-background"] = _in_background
 for _name, _strategies in FIXED.items():
     SYSTEMS[_name] = partial(_ours, _strategies)
 SYSTEMS["clairvoyant"] = clairvoyant

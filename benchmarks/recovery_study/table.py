@@ -9,7 +9,7 @@ from benchmarks.recovery_study.cluster import CARDS
 from benchmarks.recovery_study.sheet import Row
 from benchmarks.recovery_study.study import SINGLE
 
-HINDSIGHT = ("clairvoyant", "fixed-reroute", "fixed-reshape", "ours")
+HINDSIGHT = ("clairvoyant", "fixed-reroute", "fixed-reshape", "ours", "ours-background")
 """Runs over the same candidates; the best of them is the clairvoyant bound."""
 
 FIXED = ("fixed-reroute", "fixed-reshape", "checkpoint-tuned")

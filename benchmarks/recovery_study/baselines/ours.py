@@ -54,6 +54,8 @@ class Ours:
         world: that charges the truth.
         proposals: kept over several runs.
         strategies: the only ones to use where one of them can be; None for all.
+        background: whether state moves to cards that come while training goes on, to shadows that
+            step along; otherwise training waits for it, as the product's predictions have it.
     """
 
     checkpoint_s = cluster.CHECKPOINT_EVERY_S
@@ -63,8 +65,11 @@ class Ours:
         world: World,
         proposals: Proposals,
         strategies: Collection[StrategyName] | None = None,
+        *,
+        background: bool = False,
     ) -> None:
         self._world = world
+        self._background = background
         self._proposals = proposals
         self._policy = Policy(strategies=None if strategies is None else frozenset(strategies))
         self._hazard = Hazard()
@@ -91,13 +96,15 @@ class Ours:
         if not change.joined and not changes_plan(now, change):
             return now
         situation = situated(self._world, now.plan, change, cards, count)
-        decision = self.decided(situation)
+        decision = self.decided(situation, now.step_s)
         kept = decision.at_once or decision.finish is not None
         return carried_out(self._world, decision.chosen, situation, now, kept=kept)
 
-    def decided(self, situation: Situation) -> Decision:
+    def decided(self, situation: Situation, step_s: float) -> Decision:
         """The decision; if the allowed strategies have no answer, one of all strategies."""
         proposed = self._proposals(situation)
+        if self._background:
+            proposed = tuple(overlapped(one, situation, step_s) for one in proposed)
         now_s, policy = self._now_s, self._policy
         found = decide(situation, self._hazard, policy, now_s=now_s, proposed=proposed)
         if found.plan is None and policy.strategies is not None:
@@ -168,6 +175,19 @@ def carried_out(
         redone if lost else 0.0,
         back,
     )
+
+
+def overlapped(one: Candidate, situation: Situation, step_s: float) -> Candidate:
+    """``one`` with its moves beside the training at ``step_s``, if nobody is missing.
+
+    What is lost is then how much more would have been done under the new plan meanwhile. That
+    messages and moves share links is not counted.
+    """
+    if situation.lost or one.strategy is StrategyName.KEEP or one.step_s <= 0:
+        return one
+    moving_s = one.transition_s - situation.regroup_s
+    lost_s = max(moving_s, 0.0) * max(1 - one.step_s / step_s, 0.0)
+    return replace(one, transition_s=situation.regroup_s + lost_s)
 
 
 def again(situation: Situation) -> float:

@@ -110,5 +110,5 @@ def test_cells_are_listed_without_being_run(
     monkeypatch.setattr(sys, "argv", ["recovery_study", str(folder), *wanted])
     command.main()
     told = capsys.readouterr().out.splitlines()
-    assert len(told) == 14
+    assert len(told) == 15
     assert "gpt-1.5b fast parcae-hh ours" in "\n".join(told)
