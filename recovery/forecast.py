@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ithaca.planner.memory import usage
 from ithaca.planner.outlook import Outlook, outlook
 from ithaca.planner.plan import Plan, Stage
 from ithaca.planner.schedule import programs
@@ -14,6 +15,9 @@ from ithaca.recovery.strategy import Candidate, Situation, StrategyName, single_
 
 SIMULATED_COMPUTES = 3_000
 """Plans with more computes are not simulated one by one."""
+
+SQUEEZED_COMPUTES = 20_000
+"""Plans with more computes have to fit as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,12 @@ def candidate(
 
     Only members of a plan can send: whoever else has to is in it as a shadow of what it sends.
     It is feasible unless a worker would need more than the memory limit; the reason then says who
-    and how much.
+    and how much. Where workers can save memory it fits in more time, as far as is known.
     """
     plan = with_sources(plan, situation)
     found = forecast(plan, situation)
+    if slower := squeezed(plan, found, situation):
+        found, reason = slower, f"{reason}; {_saves(found, slower)}".removeprefix("; ")
     members = set(plan.workers)
     there = {worker: held for worker, held in situation.there.items() if worker in members}
     rounds = moves(plan, there, situation.profile)
@@ -77,6 +83,37 @@ def candidate(
         fits,
         reason if fits else too_large(found, limit or 0),
         single_holders(plan),
+    )
+
+
+def squeezed(plan: Plan, found: Forecast, situation: Situation) -> Forecast | None:
+    """``found`` with all workers within the limit, and the time that this takes; None if not.
+
+    None too if it fits as it is. What can be saved are activations; the slowest worker's slowdown
+    counts for the whole step.
+    """
+    limit, profile = situation.memory_limit_bytes, situation.profile
+    fits = limit is None or found.peak_bytes <= limit
+    if fits or not profile.memory_costs or price(plan) > SQUEEZED_COMPUTES:
+        return None
+    assert limit is not None
+    slowdown = 1.0
+    for program in programs(plan, profile.layers, situation.ties).values():
+        needs = usage(program, profile, exact=situation.exact)
+        if needs.peak > limit:
+            share = 1 - (needs.peak - limit) / needs.activations if needs.activations else -1.0
+            here = profile.slowdown(share) if share >= 0 else None
+            if here is None:
+                return None
+            slowdown = max(slowdown, here)
+    return Forecast(found.step_s * slowdown, limit, found.largest)
+
+
+def _saves(found: Forecast, slower: Forecast) -> str:
+    saved = found.peak_bytes - slower.peak_bytes
+    return (
+        f"worker {found.largest} saves {saved} bytes, which makes a step "
+        f"{slower.step_s / found.step_s:.2f} times as long"
     )
 
 

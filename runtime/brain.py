@@ -105,7 +105,7 @@ class Brain:
             spares=tuple(sorted(w for w in standings if w not in plan.workers)),
             leaving=leaving,
             profile=self._profile(),
-            memory_limit_bytes=mission.job.layout.memory,
+            memory_limit_bytes=self._limit_bytes(),
             exact=mission.exact,
             ties=mission.ties,
             step=step,
@@ -115,6 +115,14 @@ class Brain:
             regroup_s=self.regroup_s,
             nodes={w: self._place(w) for w in (*plan.workers, *standings)},
         )
+
+    def _limit_bytes(self) -> int | None:
+        """What a worker may hold; a budget counts as soon as it is known what staying in it costs.
+
+        Until then plans are compared as if they fitted: the one in force does, by saving memory.
+        """
+        job = self._mission.job
+        return job.memory_limit_bytes if self._profile().memory_costs else job.layout.memory
 
     def decide(self, situation: Situation) -> Decision:
         """The answer to the newest incident."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 
@@ -101,12 +101,42 @@ class Validated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayersTimed(Event):
-    """Median seconds of F, B, I, W and STEP of each layer that a worker holds, by name."""
+    """Median seconds of F, B, I, W and STEP of each layer that a worker holds, by name.
+
+    ``memory_costs`` are rows of (share of the activations in memory, slowdown), if it has a budget.
+    """
 
     kind: ClassVar[str] = "layers_timed"
     step: int
     worker: int
     times: dict[str, dict[str, float]]
+    memory_costs: list[tuple[float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUsed(Event):
+    """What a worker did so far to stay under its budget; bytes, and seconds since its start.
+
+    ``peak_bytes`` never passes ``budget_bytes``. ``copy_s`` are seconds in which copies ran,
+    ``exposed_s`` those that the engine waited for them, ``recompute_s`` what is planned for a
+    step. ``decisions`` are the largest: tensor, bytes, keep, swap or recompute, and why.
+    """
+
+    kind: ClassVar[str] = "memory_used"
+    worker: int
+    step: int
+    budget_bytes: int
+    peak_bytes: int
+    out_bytes: int
+    in_bytes: int
+    disk_bytes: int
+    copy_s: float
+    exposed_s: float
+    recompute_s: float
+    replays: int
+    plan_hits: float
+    decisions: list[tuple[str, int, str, str]]
+    refusals: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +350,7 @@ _KINDS: dict[str, type[Event]] = {
         StepDone,
         Validated,
         LayersTimed,
+        MemoryUsed,
         LayersHashed,
         StateHashed,
         Timeline,

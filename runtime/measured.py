@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ithaca.planner.profile import Profile
+from ithaca.planner.profile import MemoryCost, Profile
 from ithaca.runtime.atomic import replace_file
 from ithaca.runtime.checkpoint.identity import deciding
 
@@ -38,12 +38,15 @@ class Timings:
     def __init__(self, workers: tuple[int, ...]) -> None:
         self._missing = set(workers)
         self._seconds: dict[str, dict[str, list[float]]] = {}
+        self._costs: list[tuple[MemoryCost, ...]] = []
 
-    def take(self, worker: int, times: Times) -> bool:
-        """Take a worker's times; True when this was the last one missing."""
+    def take(self, worker: int, times: Times, costs: Iterable[tuple[float, float]] = ()) -> bool:
+        """Take a worker's times and memory costs; True when this was the last one missing."""
         if worker not in self._missing:
             return False
         self._missing.remove(worker)
+        if rows := tuple(MemoryCost(share, slowdown) for share, slowdown in costs):
+            self._costs.append(rows)
         for layer, ops in times.items():
             for op, seconds in ops.items():
                 self._seconds.setdefault(layer, {}).setdefault(op, []).append(seconds)
@@ -65,7 +68,24 @@ class Timings:
                 found["I"], found["W"] = layer.input_s * scale, layer.weight_s * scale
             changes: dict[str, Any] = {_FIELDS[op]: s for op, s in found.items() if op in _FIELDS}
             layers.append(replace(layer, **changes))
-        return replace(profile, layers=tuple(layers), origin={**profile.origin, "times": origin})
+        return replace(
+            profile,
+            layers=tuple(layers),
+            origin={**profile.origin, "times": origin},
+            memory_costs=slowest(self._costs) or profile.memory_costs,
+        )
+
+
+def slowest(tables: Sequence[tuple[MemoryCost, ...]]) -> tuple[MemoryCost, ...]:
+    """One table for all workers: at every share the largest slowdown, where all can go on."""
+    shares = sorted({row.share for table in tables for row in table})
+    profiles = [Profile((), memory_costs=table) for table in tables]
+    rows = []
+    for share in shares:
+        found = [profile.slowdown(share) for profile in profiles]
+        if None not in found:
+            rows.append(MemoryCost(share, max(value for value in found if value is not None)))
+    return tuple(rows)
 
 
 def keep(folder: Path, config: Mapping[str, Any], profile: Profile) -> None:

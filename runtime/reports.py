@@ -11,6 +11,7 @@ import resource
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from ithaca.planner.plan import Plan
@@ -32,8 +33,10 @@ from ithaca.runtime.events import (
     Validated,
 )
 from ithaca.runtime.faults.injector import Injector
+from ithaca.runtime.memory import WorkerMemory
 from ithaca.runtime.orders import Deployment
 from ithaca.runtime.writers import writer_of
+from ithaca.swap import allocator
 
 _WARM_UP, _TIMED = 3, 8
 """Steps before layers are timed, and steps that are."""
@@ -55,8 +58,15 @@ class Reports:
     """The reports of one worker."""
 
     def __init__(
-        self, job: Job, worker: int, heart: Heart, position: Position, injector: Injector
+        self,
+        job: Job,
+        worker: int,
+        heart: Heart,
+        position: Position,
+        injector: Injector,
+        memory: WorkerMemory | None = None,
     ) -> None:
+        self._memory = memory
         self._job = job
         self._worker = worker
         self._heart = heart
@@ -131,6 +141,8 @@ class Reports:
             self.tell(self._timeline(began, rows))
         if self._done == _WARM_UP + _TIMED:
             self.tell(self._layers_timed())
+        if self._done == _WARM_UP or tally.drain or trainer.step == job.steps:
+            self._tell_memory()
         self._hash()
 
     def validated(self, tally: Tally, seconds: float) -> None:
@@ -170,16 +182,23 @@ class Reports:
     def _stage(self, trainer: Trainer) -> None:
         """Copy the layers that this worker writes; an older copy not asked for is dropped."""
         assert self._plan is not None
-        copies = {
-            layer.name: stage(layer.state())
-            for layer in trainer.holdings.layers.values()
-            if writer_of(self._plan, layer.index) == self._worker
-        }
+        with allocator.exempt() if self._memory else nullcontext():
+            copies = {
+                layer.name: stage(layer.state())
+                for layer in trainer.holdings.layers.values()
+                if writer_of(self._plan, layer.index) == self._worker
+            }
         with self._staging:
             self._staged, self._staged_step = copies, trainer.step
             self._staging.notify_all()
 
     # -- events
+
+    def _tell_memory(self) -> None:
+        trainer, _ = self._current()
+        used = self._memory.used(self._worker, trainer.step) if self._memory else None
+        if used is not None:
+            self.tell(used)
 
     @property
     def _speaks(self) -> bool:
@@ -220,8 +239,13 @@ class Reports:
 
     def _layers_timed(self) -> LayersTimed:
         trainer, _ = self._current()
+        costs = self._memory.costs() if self._memory else ()
         return LayersTimed(
-            time_s=time.time(), step=trainer.step, worker=self._worker, times=trainer.times()
+            time_s=time.time(),
+            step=trainer.step,
+            worker=self._worker,
+            times=trainer.times(),
+            memory_costs=[(row.share, row.slowdown) for row in costs],
         )
 
     def _hash(self) -> None:

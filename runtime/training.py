@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+import torch
+
 from ithaca.recovery.standing import Standing
 from ithaca.recovery.tally import Tally
 from ithaca.runtime.config.job import Job
@@ -25,6 +27,7 @@ from ithaca.runtime.engine.steps import Point, Steps
 from ithaca.runtime.engine.trainer import Trainer
 from ithaca.runtime.engine.wake import Graveyard
 from ithaca.runtime.events import Missed
+from ithaca.runtime.memory import WorkerMemory
 from ithaca.runtime.orders import Deployment, Outcome, validation_due
 
 T = TypeVar("T")
@@ -79,6 +82,7 @@ class Training:
         restore: takes the trainer back to the checkpoint of a deployment.
         reporter: hears of everything.
         idle_s: bound of standing still without orders.
+        memory: keeps the worker under its budget; None without one.
     """
 
     job: Job
@@ -89,6 +93,7 @@ class Training:
     restore: Callable[[Deployment], None]
     reporter: Reporter
     idle_s: float
+    memory: WorkerMemory | None = None
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _fence: int = -1
     _standing_still: bool = True
@@ -190,7 +195,13 @@ class Training:
             self._over = False
         try:
             return self._generations()
+        except torch.OutOfMemoryError as error:
+            if self.memory is None:
+                raise
+            raise self.memory.refused(error) from error
         finally:
+            if self.memory is not None:
+                self.memory.suspend()
             with self._changed:
                 self._standing_still = self._over = True
                 self._changed.notify_all()
@@ -258,6 +269,8 @@ class Training:
     def _generation(self, deployment: Deployment) -> Outcome | None:
         """One generation; None if it ended before the job did."""
         trainer, orders = self.trainer, deployment.orders
+        if self.memory is not None and (orders.moves or deployment.restore is not None):
+            self.memory.suspend()
         if deployment.restore is not None:
             self.restore(deployment)
         channel = self.connect(deployment)
@@ -292,8 +305,12 @@ class Training:
         orders, rows = deployment.orders, list[Row]()
         program = orders.rest if rest else orders.program
         assert program is not None, "only who is in the plan steps"
+        if self.memory is not None:
+            self.memory.begin_step(program, rest=rest)
         began, wall = time.perf_counter(), time.time()
         tally = self._drive(deployment, self.trainer.train_step(program, rest), rows)
+        if self.memory is not None:
+            self.memory.end_step()
         self._skipped += not tally.finite
         self.reporter.stepped(tally, wall, time.perf_counter() - began, rows)
         return tally
@@ -303,6 +320,8 @@ class Training:
             return
         began = time.perf_counter()
         tally = self._drive(deployment, self.trainer.validate(deployment.validation), [])
+        if self.memory is not None:
+            self.memory.end_step()
         self.reporter.validated(tally, time.perf_counter() - began)
 
     def _drive(self, deployment: Deployment, steps: Steps[T], rows: list[Row]) -> T:

@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 import uuid
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,13 +46,16 @@ from ithaca.runtime.engine.hashing import combine, hash_tensor
 from ithaca.runtime.engine.nccl import NcclChannel
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
 from ithaca.runtime.engine.wake import Graveyard
+from ithaca.runtime.estimate import static_profile
 from ithaca.runtime.events import FaultInjected
 from ithaca.runtime.faults.injector import Injector, Reach
+from ithaca.runtime.memory import WorkerMemory
 from ithaca.runtime.orders import Assignment, Deployment, Facts, NotSaved, Outcome, Saved, Trouble
 from ithaca.runtime.reports import Reports
 from ithaca.runtime.timeouts import Timeouts
 from ithaca.runtime.training import Connection, Expelled, Training
 from ithaca.runtime.workload import default_dtype
+from ithaca.swap import allocator
 
 
 def engine_settings(job: Job) -> EngineSettings:
@@ -230,6 +234,9 @@ class _Part:
             assignment.workload_config, seed=job.seed, micro_batches=job.layout.micro_batches
         )
         trainer = Trainer(workload, engine_settings(job), assignment.layers, device)
+        memory_wanted = job.memory.budget is not None
+        if memory_wanted:
+            allocator.install()  # before there is anything to count
         if assignment.resume is not None:
             found = assignment.resume
             for layer in trainer.holdings.layers.values():
@@ -260,7 +267,14 @@ class _Part:
         )
         if job.drills:
             self._injector.arm(map(Fault.parse, job.faults))
-        self._reports = Reports(job, assignment.worker, self._heart, self._position, self._injector)
+        self._memory: WorkerMemory | None = None
+        if memory_wanted:
+            profile = None if job.memory.limit_bytes else static_profile(workload, job)
+            exact = job.numerics is Numerics.EXACT
+            self._memory = WorkerMemory(job.memory, trainer, profile, exact)
+        self._reports = Reports(
+            job, assignment.worker, self._heart, self._position, self._injector, self._memory
+        )
         self.training = Training(
             job=job,
             worker=assignment.worker,
@@ -271,6 +285,7 @@ class _Part:
             reporter=self._reports,
             idle_s=self._timeouts.backstop_s,
         )
+            memory=self._memory,
         self._heart.start()
         self._attendance.start()
 
@@ -331,20 +346,25 @@ class _Part:
             return NotSaved(f"worker {worker} has no copy of that step any more")
         disk = self._injector.disk
         try:
-            files = [
-                write_layer(Path(folder), name, copy.tensors, step, disk)
-                for name, copy in staged.items()
-            ]
+            with self._uncounted():
+                files = [
+                    write_layer(Path(folder), name, copy.tensors, step, disk)
+                    for name, copy in staged.items()
+                ]
+                hashes = {
+                    name: combine({key: hash_tensor(part) for key, part in copy.tensors.items()})
+                    for name, copy in staged.items()
+                }
         except OSError as error:
             return NotSaved(f"{folder}: {error.strerror or error}")
-        hashes = {
-            name: combine({key: hash_tensor(tensor) for key, tensor in copy.tensors.items()})
-            for name, copy in staged.items()
-        }
         self._point("after", "save")
         return Saved(tuple(files), hashes)
 
     def close(self) -> None:
+    def _uncounted(self) -> AbstractContextManager[None]:
+        """What this thread allocates is not the engine's."""
+        return allocator.exempt() if self._memory is not None else nullcontext()
+
         """End all threads; a training that is under way ends with an error."""
         self.training.expel("this worker got another assignment")
         self._attendance.stop(self._timeouts.grace_s)

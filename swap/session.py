@@ -9,8 +9,8 @@ with MemorySession(model, budget="6GiB", folder="scratch", limit="40GiB") as mem
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -22,15 +22,16 @@ from torch.autograd.graph import saved_tensors_hooks
 from ithaca.swap import allocator
 from ithaca.swap.blocks import BlockRun, Blocks
 from ithaca.swap.borders import Borders
-from ithaca.swap.errors import BudgetError
+from ithaca.swap.errors import BudgetError, Unsupported
 from ithaca.swap.estimate import Estimate, Shapes, estimate, shapes_of
 from ithaca.swap.planning import Planning
 from ithaca.swap.report import Report
 from ithaca.swap.retry import Attempt
-from ithaca.swap.signature import signature
+from ithaca.swap.signature import signature, tensors_in
 from ithaca.swap.size import parse_bytes, show_bytes
 from ithaca.swap.states import States, bytes_of
 from ithaca.swap.support import check_supported
+from ithaca.swap.trace import Trace
 
 Result = TypeVar("Result")
 # Storages below a share of the budget, within these bounds, are not worth a copy.
@@ -103,6 +104,8 @@ class MemorySession:
         allocator.install()
         self._count_model()
         needed = bytes_of([*self.model.parameters(), *self.model.buffers()])
+        gradients = bytes_of(parameter.grad for parameter in self.model.parameters())
+        self._others = max(0, allocator.usage().allocated - needed - gradients)
         if needed > self.budget_bytes:
             raise BudgetError(
                 f"the model's parameters and buffers alone are {show_bytes(needed)}; the budget "
@@ -166,6 +169,23 @@ class MemorySession:
         self._detailed = wanted or self._steps % self._detail_every == 0
         allocator.operators().memory_begin(self._detailed)
 
+    @contextmanager
+    def micro_batch(self) -> Iterator[None]:
+        """The forward of the next micro-batch, for a runtime that calls parts of the model itself.
+
+        All micro-batches count as calls of one kind, so that they are known by their order in the
+        step and by the modules that run, whatever the arguments are.
+        """
+        self._check_open()
+        native = importlib.import_module("ithaca._C")
+        self._states.leave()
+        self._planning.begin(signature(self.model, (), {}), self._detailed)
+        native.enter(0)
+        try:
+            yield
+        finally:
+            native.leave()
+
     # --- more ---
 
     def run(self, step: Callable[[], Result], attempts: int = 3) -> Result:
@@ -209,6 +229,10 @@ class MemorySession:
             raise RuntimeError("the memory session has not been opened yet: use it in a with")
         return self._report
 
+    def traces(self) -> tuple[Trace, ...]:
+        """What was observed of each way in which the model was called, as far as it is known."""
+        return tuple(self._planning.traces.values())
+
     # --- inside ---
 
     def _recomputes(self, run: BlockRun) -> bool:
@@ -232,6 +256,8 @@ class MemorySession:
         return held, bytes_of(parameter.grad for parameter in self.model.parameters())
 
     def _root_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if any(tensor.is_meta for tensor in tensors_in(args, kwargs)):
+            return  # an estimate
         self._shapes = shapes_of(args, kwargs)
         self._states.leave()
         self._planning.begin(signature(self.model, args, kwargs), self._detailed)
@@ -247,13 +273,20 @@ class MemorySession:
         """The number that would be needed: what this point asks for, or any operator of a step."""
         needed = allocator.operators().memory_bytes()["refused"]
         if self._shapes is not None:
-            needed = max(needed, estimate(self.model, self._shapes).smallest_bytes)
+            needed = max(needed, self._others + self._smallest(self._shapes))
         return BudgetError(
             f"a budget of {show_bytes(self.budget_bytes)} is too small for this step: at least "
             f"{needed} bytes ({show_bytes(needed)}) are needed. {error}",
             needed,
             self.budget_bytes,
         )
+
+    def _smallest(self, shapes: Shapes) -> int:
+        """From shapes alone; 0 for a model that needs values to run."""
+        try:
+            return estimate(self.model, shapes).smallest_bytes
+        except Unsupported:
+            return 0
 
     def _close(self, restore: bool) -> None:
         """Takes everything away again, in the opposite order; also what was opened only in part."""

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from ithaca.recovery.fault import Fault, FaultError
 from ithaca.runtime.config.layout import MAX_WORKERS, LayoutConfig
+from ithaca.runtime.config.memory import MemoryConfig
 from ithaca.runtime.config.recovery import RecoveryConfig
 from ithaca.runtime.config.section import BadValue, Section
 from ithaca.runtime.config.units import Seconds, format_seconds
@@ -201,6 +202,7 @@ class Job(Section):
     recovery: RecoveryConfig = RecoveryConfig()
     integrity: IntegrityConfig = IntegrityConfig()
     control: ControlConfig = ControlConfig()
+    memory: MemoryConfig = MemoryConfig()
     report: ReportConfig = ReportConfig()
 
     @field_validator("name")
@@ -247,6 +249,16 @@ class Job(Section):
     @model_validator(mode="after")
     def _workers_match(self) -> Job:
         needed = sum(self.layout.stage_counts())
+    @model_validator(mode="after")
+    def _memory_can_be_counted(self) -> Job:
+        if self.memory.budget is not None and self.cluster.device != "cpu":
+            raise BadValue(
+                "memory.budget",
+                f"is counted in the memory of the CPU, and cluster.device is "
+                f"{self.cluster.device}; leave memory.budget away, or use cluster.device: cpu",
+            )
+        return self
+
         workers = self.cluster.workers
         if workers == "auto" and not needed:
             raise BadValue(
@@ -277,5 +289,11 @@ class Job(Section):
     @property
     def num_workers(self) -> int:
         """Workers that the job runs on."""
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """What one worker may hold; None for no limit, or if it is not known in bytes."""
+        limits = [m for m in (self.layout.memory, self.memory.limit_bytes) if m is not None]
+        return min(limits, default=None)
+
         workers = self.cluster.workers
         return sum(self.layout.stage_counts()) if workers == "auto" else workers
