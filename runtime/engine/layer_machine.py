@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -62,6 +63,8 @@ class Holdings:
         dtype: what the layers compute in.
         splits: layers whose split backward was compared with the fused one: same bits or not.
         meter: times of single layers.
+        guard: what the forward of a micro-batch in training runs in; it may take what autograd
+            saves into its care.
     """
 
     workload: Workload
@@ -74,6 +77,7 @@ class Holdings:
     dtype: torch.dtype
     splits: dict[int, bool] = field(default_factory=dict)
     meter: Meter = field(default_factory=dict)
+    guard: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class LayerMachine(StepMachine):
@@ -161,11 +165,12 @@ class LayerMachine(StepMachine):
             value = like(inputs, [self._to_device(t) for t in tensors(inputs)])
         else:
             value = self.values[Cargo.ACTIVATION, first, micro_batch]
-        for layer in action.layers:
-            began = time.perf_counter()
-            with torch.set_grad_enabled(self.training):
-                value = self._forward_layer(layer, micro_batch, value)
-            self._note(Op.F, layer, began)
+        with self._holdings.guard() if self.training else nullcontext():
+            for layer in action.layers:
+                began = time.perf_counter()
+                with torch.set_grad_enabled(self.training):
+                    value = self._forward_layer(layer, micro_batch, value)
+                self._note(Op.F, layer, began)
         if last < self._num_layers:
             self.values[Cargo.ACTIVATION, last, micro_batch] = value
 
