@@ -315,11 +315,12 @@ class _Front:
         for place, group in enumerate(draft):
             if group.cuts not in fixed:
                 moved = moved_layers(group.cuts)
-                patterns = dealt.sums[place][:MOST_PATTERNS]
-                estimator.time((cuts, sums) for cuts in moved for sums, _ in patterns)
+                patterns = [sums for sums, _ in dealt.sums[place][:MOST_PATTERNS]]
                 if self.effort is not FEW:
-                    moved.sort(key=lambda cuts: estimator.end_s(cuts, patterns[0][0]))
+                    estimator.time((cuts, patterns[0]) for cuts in moved)
+                    moved.sort(key=lambda cuts: estimator.end_s(cuts, patterns[0]))
                     moved = moved[:MOVES]
+                estimator.time((cuts, sums) for cuts in moved for sums in patterns)
                 for cuts in moved:
                     found += [
                         drafted([*draft[:place], *changed, *draft[place + 1 :]])

@@ -70,28 +70,29 @@ class Pace:
 
     def _timed(self, every: Sequence[Cuts], additions: Floats) -> Floats:
         order = self.order(every[0], additions.shape[1])
-        borders = np.array(every)
+        borders = np.array(every).T  # pipelines lie in columns, rows are picked fast
         action_s = self._profile.action_s
-        seconds = np.diff(self._seconds[:, borders], axis=2) + action_s  # [op, pipeline, stage]
-        adding = np.diff(self._bytes[borders], axis=1) / self._profile.add_bytes_per_s
-        up, down = self._link_s[borders[:, 1:]], self._link_s[borders[:, :-1]]
+        seconds = np.diff(self._seconds[:, borders], axis=1) + action_s  # [op, stage, pipeline]
+        adding = np.diff(self._bytes[borders], axis=0) / self._profile.add_bytes_per_s
+        up, down = self._link_s[borders[1:]], self._link_s[borders[:-1]]
         links = np.stack([up, down, down, down])
-        adds = np.pad(additions, ((0, 0), (0, 1)))  # turn -1: none
+        adds = np.pad(additions.T, ((0, 1), (0, 0)))  # turn -1: none
         now = np.zeros(adding.shape)
         free = np.zeros(adding.shape)
-        come = np.zeros((len(every), order.num_messages + 1))
+        come = np.zeros((order.num_messages + 1, len(every)))
         for level in order.levels:
             k, sends = level.stages, level.sends
-            end = np.maximum(now[:, k] + action_s * level.transfers, come[:, level.sources])
-            end += seconds[level.ops, :, k].T
-            end += adding[:, k] * adds[:, level.turns]
-            now[:, k] = end
+            end = now[k] + (action_s * level.transfers)[:, None]
+            np.maximum(end, come[level.sources], out=end)
+            end += seconds[level.ops, k]
+            end += adding[k] * adds[level.turns]
+            now[k] = end
             if len(sends):
                 k = k[sends]
-                leaves = np.maximum(end[:, sends] + action_s, free[:, k])
-                leaves += links[level.ops[sends], :, k].T
-                free[:, k] = come[:, level.messages] = leaves
-        result: Floats = now + action_s * order.trailing
+                leaves = np.maximum(end[sends] + action_s, free[k])
+                leaves += links[level.ops[sends], k]
+                free[k] = come[level.messages] = leaves
+        result: Floats = (now + (action_s * order.trailing)[:, None]).T
         return result
 
 
