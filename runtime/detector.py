@@ -165,7 +165,13 @@ class Detector:
     def _certain(self, members: Sequence[int], now: float) -> list[Failure]:
         """Own errors first: they are causes. Then the dead, then those whose stream closed."""
         found = [
-            self._failure(worker, FailureClass.CRASH, at, trouble.cause, trouble)
+            self._failure(
+                worker,
+                FailureClass.CORRUPTION if trouble.corrupt else FailureClass.CRASH,
+                at,
+                trouble.cause,
+                trouble,
+            )
             for worker, (at, trouble) in self._troubles.items()
             if worker in members
         ]
