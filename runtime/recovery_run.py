@@ -165,6 +165,7 @@ class Recovery:
         """
         self._goal = None
         self.first = failures[0] if failures else None
+        self._tainted = _taints(failures)
         self._account.begin(failures)
         self._brain.happened(failures)
         self._repeat(failures, self._decide_and_act)
@@ -224,6 +225,7 @@ class Recovery:
                 if not failures:
                     continue
                 self.first = self.first or failures[0]
+                self._tainted = self._tainted or _taints(failures)
                 self._account.more(failures)
                 self._brain.happened(failures)
             else:
@@ -416,7 +418,8 @@ class Recovery:
                 plan,
                 standings,
                 moves=moves,
-                anew=not at_once(plan, moves, standings),
+                # What a corrupt worker computed is in what others hold.
+                anew=self._tainted or not at_once(plan, moves, standings),
                 ties=mission.ties,
                 split=mission.split,
                 before=self._desk.members.plan,
