@@ -14,7 +14,18 @@ from collections.abc import Mapping, Sequence
 from ithaca.planner.layer import Layer
 from ithaca.planner.memory import PartialSums, num_partials, partials
 from ithaca.planner.profile import Profile
-from ithaca.planner.program import Action, Compute, Op, Program, Reduce, Spread, Step, Tie, Transfer
+from ithaca.planner.program import (
+    Action,
+    Compute,
+    Op,
+    Program,
+    Reduce,
+    Replay,
+    Spread,
+    Step,
+    Tie,
+    Transfer,
+)
 from ithaca.planner.span import Span
 
 VOTE_BYTES = 64
@@ -65,7 +76,7 @@ class Costs:
         match action:
             case Reduce(shares=shares):
                 return [share.worker for share in shares]
-            case Tie(workers=workers) | Spread(workers=workers):
+            case Tie(workers=workers) | Spread(workers=workers) | Replay(workers=workers):
                 return workers
         return self._workers
 
@@ -85,6 +96,14 @@ class Costs:
             case Spread():
                 size = math.ceil(_between(self._bytes, action.layers))
                 return overhead + len(action.targets) * self._profile.link.seconds(size)
+            case Replay(layers=layers):
+                work = _between(self._sums[Op.F], layers) + _between(self._sums[Op.B], layers)
+                return (
+                    overhead
+                    + work
+                    + 2
+                    * self._profile.link.seconds(self._profile.layers[layers.last - 1].output_bytes)
+                )
             case Tie():
                 return overhead + tie_s(self._profile, action)
             case Transfer():

@@ -19,6 +19,7 @@ from ithaca.planner.program import (
     Op,
     Program,
     Reduce,
+    Replay,
     Spread,
     Step,
     Tie,
@@ -117,6 +118,8 @@ class _Walker:
                 self._reduce(index, action)
             case Spread():
                 raise self._refuse(index, "SPREAD belongs in what is left of a step only")
+            case Replay():
+                self._replay(index, action)
             case Tie():
                 self._tie(index, action)
             case Commit():
@@ -268,6 +271,20 @@ class _Walker:
                 raise self._refuse(index, "holders are named once each, ascending")
             if (worker in holders) != (layer in self.facts.reduced):
                 raise self._refuse(index, f"who is named for layer {layer} has reduced it before")
+
+    def _replay(self, index: int, action: Replay) -> None:
+        self._check_range(index, action.layers, action.micro_batch)
+        self._collective(index, action)
+        worker = self._program.worker
+        if worker not in action.workers or action.source == action.target:
+            raise self._refuse(index, "a replay names this worker and another one")
+        if not all(w in self._workers for w in action.workers):
+            raise self._refuse(index, f"it names others than {[*self._workers]}")
+        for layer in action.layers:
+            if layer not in self.facts.reduced:
+                raise self._refuse(index, f"layer {layer} is not held and reduced here before")
+            if worker == action.source and action.micro_batch not in self._done.get(layer, ()):
+                raise self._refuse(index, f"layer {layer} of m{action.micro_batch} is not of here")
 
     def _step(self, index: int, action: Step) -> None:
         if not self._committed:

@@ -33,6 +33,7 @@ class Op(Enum):
     REDUCE = "REDUCE"
     SPREAD = "SPREAD"
     TIE = "TIE"
+    REPLAY = "REPLAY"
     COMMIT = "COMMIT"
     STEP = "STEP"
 
@@ -151,6 +152,28 @@ class Tie:
 
 
 @dataclass(frozen=True, slots=True)
+class Replay:
+    """``target`` computes again what ``source`` has computed, and both compare.
+
+    F and B of ``micro_batch`` on ``layers``, from the source's inputs. Written
+    ``REPLAY 0:3 m2 w0 > w2``. Collective over both; behind the reductions, before the commit.
+    """
+
+    layers: Span
+    micro_batch: int
+    source: int
+    target: int
+
+    @property
+    def workers(self) -> tuple[int, ...]:
+        """Both, ascending."""
+        return tuple(sorted((self.source, self.target)))
+
+    def __str__(self) -> str:
+        return f"REPLAY {self.layers} m{self.micro_batch} w{self.source} > w{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """Exchange votes, losses and norms with every worker of the plan; all yes or nothing."""
 
@@ -168,7 +191,7 @@ class Step:
         return f"STEP {self.layers}"
 
 
-Action = Compute | Transfer | Reduce | Spread | Tie | Commit | Step
+Action = Compute | Transfer | Reduce | Spread | Tie | Replay | Commit | Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +264,9 @@ def parse_action(words: list[str]) -> Action:
         case ["TIE", pair, lower, "~", upper]:
             low, _, high = pair.partition("~")
             return Tie(_number(low, ""), _number(high, ""), _workers(lower), _workers(upper))
+        case ["REPLAY", layers, micro_batch, source, ">", target]:
+            span, number = Span.parse(layers), _number(micro_batch, "m")
+            return Replay(span, number, _number(source, "w"), _number(target, "w"))
         case ["COMMIT"]:
             return Commit()
         case ["STEP", layers]:

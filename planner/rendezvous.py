@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ithaca.planner.dataflow import ProgramError
-from ithaca.planner.program import Action, Compute, Program, Reduce, Spread, Step, Tie, Transfer
+from ithaca.planner.program import (
+    Action,
+    Compute,
+    Program,
+    Reduce,
+    Replay,
+    Spread,
+    Step,
+    Tie,
+    Transfer,
+)
 
 
 def check_progress(programs: Mapping[int, Program]) -> None:
@@ -54,7 +64,7 @@ class _Run:
                 return (peer,)
             case Reduce(shares=shares):
                 everybody: Iterable[int] = [share.worker for share in shares]
-            case Tie(workers=workers) | Spread(workers=workers):
+            case Tie(workers=workers) | Spread(workers=workers) | Replay(workers=workers):
                 everybody = workers
             case _:
                 everybody = self.actions

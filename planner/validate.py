@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from ithaca.planner.dataflow import Facts, ProgramError, refuse, walk
 from ithaca.planner.plan import Plan
-from ithaca.planner.program import Action, Compute, Program, Reduce, Tie
+from ithaca.planner.program import Action, Compute, Program, Reduce, Replay, Tie
 from ithaca.planner.rendezvous import check_progress
 from ithaca.planner.span import format_ids
 
@@ -112,7 +112,7 @@ def _members(action: Action, programs: Mapping[int, Program]) -> Iterable[int]:
     match action:
         case Reduce(shares=shares):
             return [share.worker for share in shares]
-        case Tie(workers=workers):
+        case Tie(workers=workers) | Replay(workers=workers):
             return workers
     return programs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from ithaca.planner.program import Action, Commit, Compute, Reduce, Spread, Step, Tie
+from ithaca.planner.program import Action, Commit, Compute, Reduce, Replay, Spread, Step, Tie
 from ithaca.planner.simulate import Timed, Timeline
 
 
@@ -34,7 +34,7 @@ def gantt(timeline: Timeline, width: int) -> list[str]:
         f"  {f'w{worker}':{label}} {_row(timed, scale, width)}"
         for worker, timed in sorted(timeline.rows.items())
     ]
-    legend = "F forward  B backward  I W its two parts  R reduce  T tie  C commit  S step  . idle"
+    legend = "F forward  B backward  I W its two parts  R reduce  T tie  P replay  C commit  S step"
     return [*lines, f"  {'':{label}} {legend}"]
 
 
@@ -54,6 +54,8 @@ def _label(action: Action) -> str:
             return f"{op.value}{micro_batch}"
         case Reduce() | Spread():
             return "R"
+        case Replay():
+            return "P"
         case Tie():
             return "T"
         case Commit():

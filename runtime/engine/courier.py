@@ -69,6 +69,11 @@ class Form:
         return parts[0] if self.single else tuple(parts)
 
 
+def empty_header() -> Tensor:
+    """Room for a header."""
+    return torch.empty(_HEADER_SIZE, dtype=torch.int64)
+
+
 @dataclass(slots=True)
 class Parcel:
     """A posted receive: a header still to come, or buffers that are being filled."""
@@ -147,9 +152,8 @@ class Courier:
         elif not self._announces(action):
             parcel.form = self._forms[action.cut]
         if parcel.form is None:
-            header = torch.empty(_HEADER_SIZE, dtype=torch.int64)
             tag = parcel.tag + HEADER
-            parcel.pending = [self._channel.receive(action.peer, tag, header)]
+            parcel.pending = [self._channel.receive(action.peer, tag, empty_header())]
         else:
             parcel.pending = self._post_parts(parcel, parcel.form)
 

@@ -15,6 +15,7 @@ from ithaca.planner.program import (
     Op,
     Program,
     Reduce,
+    Replay,
     Spread,
     Step,
     Tie,
@@ -57,6 +58,9 @@ class Machine(Protocol):
 
     def tie(self, action: Tie) -> Steps[None]:
         """Add the gradients of shared weights."""
+
+    def replay(self, action: Replay) -> Steps[None]:
+        """Compute again what another worker has computed, or be checked."""
 
     def commit(self) -> Steps[Tally]:
         """Exchange ballots."""
@@ -107,6 +111,8 @@ def interpret(program: Program, machine: Machine) -> Steps[Tally]:
                 yield from machine.spread(action)
             case Tie():
                 yield from machine.tie(action)
+            case Replay():
+                yield from machine.replay(action)
             case Commit():
                 tally = yield from machine.commit()
                 if not tally.committed:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ithaca.planner.program import Cargo, Compute, Op, Program, Step
+from ithaca.planner.span import Span
 from ithaca.recovery.standing import Place
 from ithaca.recovery.tally import Tally
 from ithaca.runtime.engine.adamw import OptimizerSettings
@@ -24,8 +25,10 @@ from ithaca.runtime.engine.autograd import (
     leaves,
     try_split,
 )
+from ithaca.runtime.engine.ballot import Ballot
+from ithaca.runtime.engine.hashing import combine
 from ithaca.runtime.engine.held import HeldLayer, Model
-from ithaca.runtime.engine.machine import Gradients, StepMachine, Wires
+from ithaca.runtime.engine.machine import Gradients, StepMachine, Wires, seal
 from ithaca.runtime.engine.randomness import Randomness
 from ithaca.runtime.workload import (
     Batch,
@@ -62,6 +65,7 @@ class Holdings:
         device: where the layers are.
         dtype: what the layers compute in.
         splits: layers whose split backward was compared with the fused one: same bits or not.
+        computed: told the gradients of every layer and micro-batch; a drill may damage them.
         meter: times of single layers.
         guard: what the forward of a micro-batch in training runs in; it may take what autograd
             saves into its care.
@@ -76,6 +80,7 @@ class Holdings:
     device: torch.device
     dtype: torch.dtype
     splits: dict[int, bool] = field(default_factory=dict)
+    computed: Callable[[Sequence[Tensor]], None] = lambda _: None
     meter: Meter = field(default_factory=dict)
     guard: Callable[[], AbstractContextManager[None]] = nullcontext
 
@@ -98,6 +103,7 @@ class LayerMachine(StepMachine):
         self._splits = any(isinstance(a, Compute) and a.op is Op.I for a in program)
         self._traces: dict[tuple[int, int], Trace] = {}
         self._batches: dict[int, Batch] = {}
+        self._prints: dict[tuple[int, int], str] = {}
 
     def compute(self, action: Compute) -> None:
         """F, B, I or W of a span of layers."""
@@ -266,7 +272,33 @@ class LayerMachine(StepMachine):
             self._note(Op.W, layer, began)
 
     def _collect(self, layer: int, micro_batch: int, gradients: Sequence[Tensor]) -> None:
-        self.partials[layer].put(micro_batch, [gradient.float() for gradient in gradients])
+        found = [gradient.float() for gradient in gradients]
+        self._holdings.computed(found)
+        for (layers, watched), _ in self.watched.items():
+            if watched == micro_batch and layer in layers:
+                self._prints[layer, micro_batch] = seal(found)
+                if all((other, micro_batch) in self._prints for other in layers):
+                    self.watched[layers, micro_batch] = self._print(layers, micro_batch)
+        self.partials[layer].put(micro_batch, found)
+
+    def _print(self, layers: Span, micro_batch: int) -> str:
+        return combine({str(layer): int(self._prints[layer, micro_batch], 16) for layer in layers})
+
+    def again(self, layers: Span, micro_batch: int) -> str:
+        """F and B once more, on traces and sums of their own."""
+        mine = self._traces, self.ballot, self.partials, self.watched, self._prints
+        values = dict(self.values)
+        self._traces, self._prints = {}, {}
+        self.ballot = Ballot(self._num_layers, self.tags.num_micro_batches, self.step_number)
+        self.partials = {layer: self._empty(self.tags.num_micro_batches) for layer in layers}
+        self.watched = {(layers, micro_batch): ""}
+        try:
+            self._forward(Compute(Op.F, layers, micro_batch))
+            self._backward(Compute(Op.B, layers, micro_batch))
+            return self._print(layers, micro_batch)
+        finally:
+            self._traces, self.ballot, self.partials, self.watched, self._prints = mine
+            self.values = values
 
     def _note(self, op: Op, layer: int, began: float) -> None:
         if self.training:

@@ -10,21 +10,31 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ithaca.planner.program import Cargo, Compute, Program, Reduce, Spread, Step, Tie, Transfer
+from ithaca.planner.program import (
+    Cargo,
+    Compute,
+    Program,
+    Reduce,
+    Replay,
+    Spread,
+    Step,
+    Tie,
+    Transfer,
+)
 from ithaca.planner.span import Span
 from ithaca.planner.tree import Node, cover
 from ithaca.recovery.standing import Place
 from ithaca.recovery.tally import Tally
 from ithaca.runtime.engine.ballot import Ballot, ReplicasDiffer
-from ithaca.runtime.engine.channel import Channel, ChannelError, CorruptMessage
-from ithaca.runtime.engine.courier import Courier, Key
+from ithaca.runtime.engine.channel import Channel, ChannelError, CorruptMessage, CorruptState
+from ithaca.runtime.engine.courier import Courier, Form, Key, empty_header
 from ithaca.runtime.engine.flat import Flat
 from ithaca.runtime.engine.hashing import combine, hash_tensor
 from ithaca.runtime.engine.partials import Partials
 from ithaca.runtime.engine.reduction import exact_sum, fast_sum
 from ithaca.runtime.engine.steps import After, Pending, Steps, Vote
-from ithaca.runtime.engine.tags import Tags
-from ithaca.runtime.workload import Value
+from ithaca.runtime.engine.tags import HEADER, PARTS, Tags
+from ithaca.runtime.workload import Value, tensors
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +101,7 @@ class StepMachine(ABC):
         ballot: this worker's part of the commit.
         voted: whether the ballot was sent.
         tally: what all ballots said; None before.
+        watched: what this worker was drawn to be replayed on, with the hash of what it computed.
         check: called before the vote; raises if something makes this worker's part worthless.
     """
 
@@ -110,6 +121,11 @@ class StepMachine(ABC):
         self.ballot = Ballot(program.num_layers, program.num_micro_batches, step)
         self.voted = False
         self.tally: Tally | None = None
+        self.watched: dict[tuple[Span, int], str] = {
+            (action.layers, action.micro_batch): ""
+            for action in program
+            if isinstance(action, Replay) and action.source == program.worker
+        }
         self.check: Callable[[], None] = lambda: None
         self._wires = wires
         self._courier = wires.courier(self.tags, training)
@@ -136,6 +152,13 @@ class StepMachine(ABC):
     @abstractmethod
     def step(self, action: Step, tally: Tally) -> None:
         """Change the weights with ``reduced``."""
+
+    @abstractmethod
+    def again(self, layers: Span, micro_batch: int) -> str:
+        """Compute F and B again from ``values``, apart; the hash of the weight gradients.
+
+        Nothing that this worker holds of the step changes but ``values``.
+        """
 
     @abstractmethod
     def begun(self) -> tuple[frozenset[Place], frozenset[Place]]:
@@ -305,6 +328,60 @@ class StepMachine(ABC):
                 for position, gradient in zip(positions, total, strict=True):
                     gradients[position] = gradient.clone()
                 self.tied[layer] = gradients
+
+    def replay(self, action: Replay) -> Steps[None]:
+        """The target computes again what the source has computed; both must get the same bits.
+
+        Raises:
+            CorruptState: this worker is the one that computes something else.
+        """
+        channel, tags = self._wires.channel, self.tags
+        is_source = channel.worker == action.source
+        peer = action.target if is_source else action.source
+        yield from self._lend(action, peer, is_source)
+        mine = self.watched.get((action.layers, action.micro_batch), "")
+        if not mine:
+            mine = self.again(action.layers, action.micro_batch)
+        theirs = yield from self._compare(peer, tags.replay(2 * PARTS), mine)
+        if theirs == mine:
+            return
+        # One of them was wrong once: whoever does not repeat its own result.
+        second = self.again(action.layers, action.micro_batch)
+        theirs_again = yield from self._compare(peer, tags.replay(2 * PARTS + 1), second)
+        if second != mine or theirs_again == theirs:
+            raise CorruptState(
+                f"{action}: this worker computed {mine[:8]} and then {second[:8]}, worker {peer} "
+                f"{theirs[:8]} and then {theirs_again[:8]}"
+            )
+        raise CorruptMessage(f"{action}: worker {peer} computes other bits than before")
+
+    def _compare(self, peer: int, tag: int, mine: str) -> Steps[str]:
+        channel = self._wires.channel
+        posted = channel.receive(peer, tag, torch.empty(4, dtype=torch.int64))
+        words = [int(mine[i : i + 8], 16) for i in range(0, 32, 8)]
+        channel.send(peer, tag, torch.tensor(words))
+        return "".join(f"{word:08x}" for word in (yield posted).tolist())
+
+    def _lend(self, action: Replay, peer: int, is_source: bool) -> Steps[None]:
+        """Let the target have the source's input and the gradient of its output."""
+        channel, layers = self._wires.channel, action.layers
+        wanted = [(Cargo.ACTIVATION, layers.first)] if layers.first > 0 else []
+        if layers.last < self.tags.num_layers:
+            wanted.append((Cargo.GRADIENT, layers.last))
+        for place, (cargo, cut) in enumerate(wanted):
+            key, tag = (cargo, cut, action.micro_batch), self.tags.replay(place * PARTS)
+            if is_source:
+                value = self.values[key]
+                channel.send(peer, tag + HEADER, Form.of(value).header())
+                for part, tensor in enumerate(tensors(value)):
+                    channel.send(peer, tag + part, tensor)
+            else:
+                form = Form.read((yield channel.receive(peer, tag + HEADER, empty_header())))
+                parts = []
+                for part, (dtype, shape) in enumerate(form.parts):
+                    room = torch.empty(shape, dtype=dtype, device=self._wires.device)
+                    parts.append((yield channel.receive(peer, tag + part, room)))
+                self.values[key] = form.value(parts)
 
     def commit(self) -> Steps[Tally]:
         """Vote, and count everybody's ballots."""

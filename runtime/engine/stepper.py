@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ithaca.planner.plan import Plan
 from ithaca.planner.program import Program, Step
+from ithaca.planner.replay import replay_of, with_replay
 from ithaca.planner.span import Span
 from ithaca.recovery.orders import Orders
 from ithaca.recovery.standing import Standing
@@ -42,6 +43,8 @@ class Stepper(ABC):
         fixed_shapes: all micro-batches have the same shapes.
         device: where tensors are.
         sealed: hash states and gradients at rest, and check them before they are used.
+        replay_every: steps between two in which a part of a micro-batch is computed twice; 0:
+            never.
 
     Attributes:
         step: steps that are committed here; the one under way has this number.
@@ -53,7 +56,13 @@ class Stepper(ABC):
     """
 
     def __init__(
-        self, exact: bool, fixed_shapes: bool, device: torch.device, *, sealed: bool = False
+        self,
+        exact: bool,
+        fixed_shapes: bool,
+        device: torch.device,
+        *,
+        sealed: bool = False,
+        replay_every: int = 0,
     ) -> None:
         self.step = 0
         self.generation = -1
@@ -67,6 +76,7 @@ class Stepper(ABC):
         self._fixed_shapes = fixed_shapes
         self._device = device
         self._sealed = sealed
+        self._replay_every = replay_every
         self._seals: dict[int, str] = {}
         self._wires: Wires | None = None
         self._draining = False
@@ -245,6 +255,7 @@ class Stepper(ABC):
         if rest and self.under_way is not None:
             machine = self.under_way
         else:
+            program = self._with_replay(program)
             self.under_way = machine = self._new_machine(program, training=True)
         machine.ballot.drain, machine.ballot.pause = self._draining, self._pausing
         self._seal_states()
@@ -252,6 +263,12 @@ class Stepper(ABC):
         tally = yield from interpret(program, machine)
         self._committed(tally)
         return tally
+
+    def _with_replay(self, program: Program) -> Program:
+        """Everybody draws the same place from the plan and the step."""
+        if not self._replay_every or self._plan is None or self.step % self._replay_every:
+            return program
+        return with_replay(program, replay_of(self._plan, self.step // self._replay_every))
 
     def _seal_states(self) -> None:
         """Note what the state is, where it is not known."""

@@ -55,6 +55,10 @@ class Tags:
         """The commit."""
         return self.tie(self.num_layers, self.num_layers)
 
+    def replay(self, part: int) -> int:
+        """What a replay needs (parts below ``2 * PARTS``), and its two answers behind them."""
+        return self.state(0, 4096) + part
+
     def thanks(self, layer: int) -> int:
         """The state of ``layer`` has come."""
         return self.ballot + 1 + layer

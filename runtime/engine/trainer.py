@@ -30,6 +30,7 @@ class EngineSettings:
         skip_not_finite: leave out the update of a step with a NaN.
         optimizer: AdamW and its schedule.
         sealed: check that states and gradients at rest do not change.
+        replay_every: steps between sampled replays; 0: never.
     """
 
     seed: int
@@ -38,6 +39,7 @@ class EngineSettings:
     skip_not_finite: bool
     optimizer: OptimizerSettings
     sealed: bool = False
+    replay_every: int = 0
 
 
 class Trainer(Stepper):
@@ -58,7 +60,13 @@ class Trainer(Stepper):
         device: torch.device | None = None,
     ) -> None:
         device = device or torch.device("cpu")
-        super().__init__(settings.exact, workload.fixed_shapes, device, sealed=settings.sealed)
+        super().__init__(
+            settings.exact,
+            workload.fixed_shapes,
+            device,
+            sealed=settings.sealed,
+            replay_every=settings.replay_every,
+        )
         model = Model(tuple(workload.layers()), tuple(workload.ties()))
         randomness = Randomness(settings.seed, device)
         self.settings = settings

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ithaca.planner.program import Cargo, Compute, Op, Program, Step
+from ithaca.planner.span import Span
 from ithaca.recovery.tally import Tally
 from ithaca.runtime.engine.interpreter import interpret
 from ithaca.runtime.engine.machine import Gradients, StepMachine, Wires
@@ -115,6 +116,10 @@ class ToyMachine(StepMachine):
             self.ledger[Op.W, layer, action.micro_batch] += 1
             found = contribution(layer, self._activations.pop(key), self._owed.pop(key))
             self.partials[layer].put(action.micro_batch, found)
+
+    def again(self, layers: Span, micro_batch: int) -> str:
+        """Nothing is sampled here."""
+        raise AssertionError(f"a replay of {layers} m{micro_batch} in a toy")
 
     def begun(self) -> tuple[frozenset[Pair], frozenset[Pair]]:
         """Forwards without and with their input gradient."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ithaca.planner.program import Compute, Program, Reduce, Spread, Step, Tie, Transfer
+from ithaca.planner.program import Compute, Program, Reduce, Replay, Spread, Step, Tie, Transfer
 from ithaca.recovery.tally import Tally
 from ithaca.runtime.engine.courier import Key
 from ithaca.runtime.engine.interpreter import AHEAD, interpret
@@ -53,6 +53,9 @@ class Notes:
         yield from ()
 
     def spread(self, action: Spread) -> Steps[None]:
+        yield from ()
+
+    def replay(self, action: Replay) -> Steps[None]:
         yield from ()
 
     def tie(self, action: Tie) -> Steps[None]:
