@@ -98,6 +98,11 @@ class Ways:
     settled: Callable[[Plan], None]
 
 
+def _taints(failures: Sequence[Failure]) -> bool:
+    """Whether somebody computed with memory that had changed by itself."""
+    return any(f.kind is FailureClass.CORRUPTION and f.worker is not None for f in failures)
+
+
 class Recovery:
     """Answers failures of one run; used by the controller's thread alone.
 
@@ -134,6 +139,7 @@ class Recovery:
         self._goal: Candidate | None = None
         self._condemned: set[int] = set()
         """Fenced, and to be killed once the others train again."""
+        self._tainted = False
         self.first: Failure | None = None
         """The first cause of what is being answered, or was answered last."""
 
