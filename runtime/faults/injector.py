@@ -124,6 +124,11 @@ class Injector:
         flip([copy], chance)
         return copy
 
+    def route(self, address: str) -> str:
+        """Where a new connection to ``address`` really goes: there, or nowhere in a partition."""
+        partition = self._partition
+        return address if partition is None or partition.over else partition.nowhere
+
     def _due(self, point: Point) -> list[Fault]:
         due = []
         with self._lock:

@@ -37,8 +37,24 @@ class Partition:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def over(self) -> bool:
+        """Whether it has healed."""
+        return self._over.is_set()
+
+    @property
+    def nowhere(self) -> str:
+        """An address, ``host:port``, at which nobody ever answers: for connections made meanwhile.
+
+        A filter can be put on a new connection only once it is made, which is too late: a beat
+        would have got through.
+        """
+        host, port = self._deaf.getsockname()
+        return f"{host}:{port}"
+
     def start(self, for_s: float | None) -> None:
         """Cut; heal after ``for_s`` seconds, from a thread of its own."""
+        self._deaf = socket.create_server(("127.0.0.1", 0), backlog=1)
         self._look()
         self._thread = threading.Thread(
             target=self._keep, args=(for_s,), name="partition", daemon=True
@@ -55,6 +71,8 @@ class Partition:
         end = None if for_s is None else time.monotonic() + for_s
         while not self._over.wait(_LOOK_S) and (end is None or time.monotonic() < end):
             self._look()
+        self._over.set()
+        self._deaf.close()
         for descriptor, inode in sockets():
             if self._cut.get(descriptor) == inode:
                 _change(descriptor, deaf=False)

@@ -71,6 +71,22 @@ def test_next_to_nothing_leaves(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> 
     cutting.heal()
 
 
+def test_new_connections_lead_nowhere_until_it_heals(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partition_module, "sockets", sockets)
+    cutting = Partition()
+    cutting.start(None)
+    assert not cutting.over
+    host, port = cutting.nowhere.split(":")
+    with socket.socket() as caller:
+        caller.settimeout(SHORT_S)
+        with pytest.raises(TimeoutError):
+            caller.connect((host, int(port)))
+    cutting.heal()
+    assert cutting.over
+
+
 def test_it_ends_by_itself(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pair
     cut(pair, monkeypatch).start(0.05)
