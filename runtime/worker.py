@@ -291,7 +291,8 @@ class _Part:
 
     def _dial(self) -> ControlClient:
         a = self._assignment
-        return ControlClient(a.control_address, a.control_token, self._timeouts.call_s)
+        address = self._injector.route(a.control_address)
+        return ControlClient(address, a.control_token, self._timeouts.call_s)
 
     def train(self) -> Outcome | Trouble:
         """Run the engine to its end."""
