@@ -38,6 +38,8 @@ class FaultKind(Enum):
     """One bit of a parameter, at rest."""
     FLIP_GRADIENT = "flip-gradient"
     """One bit of a gradient that was summed."""
+    FLIP_RESULT = "flip-result"
+    """One bit of each of the next ``times`` weight gradients that a layer computes."""
     FLIP_WIRE = "flip-wire"
     """One bit of the next message that is sent."""
     DISK_FULL = "disk-full"
@@ -84,7 +86,9 @@ NEEDS_TIME = frozenset({FaultKind.SLOW, FaultKind.DISK_SLOW, FaultKind.NOTICE})
 TAKES_TIME = NEEDS_TIME | {
     FaultKind.STOP, FaultKind.LOOP, FaultKind.GIL, FaultKind.PARTITION, FaultKind.STOP_RAYLET,
 }  # fmt: skip
-TAKES_TIMES = frozenset({FaultKind.DISK_FULL, FaultKind.DISK_ERROR, FaultKind.DISK_SLOW})
+TAKES_TIMES = frozenset(
+    {FaultKind.DISK_FULL, FaultKind.DISK_ERROR, FaultKind.DISK_SLOW, FaultKind.FLIP_RESULT}
+)
 EXAMPLE = "crash w1 at step 3 before B m2"
 
 

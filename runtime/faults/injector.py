@@ -75,6 +75,7 @@ class Injector:
         self._seen: dict[Fault, int] = {}
         self._done: set[Fault] = set()
         self._wire: list[Random] = []
+        self._results: list[Random] = []
         self._partition: Partition | None = None
 
     def arm(self, faults: Iterable[Fault]) -> None:
@@ -129,6 +130,11 @@ class Injector:
         partition = self._partition
         return address if partition is None or partition.over else partition.nowhere
 
+    def computed(self, gradients: Sequence[Tensor]) -> None:
+        """Damage what was just computed, if that is the fault."""
+        if self._results and any(gradient.numel() for gradient in gradients):
+            flip(gradients, self._results.pop())
+
     def _due(self, point: Point) -> list[Fault]:
         due = []
         with self._lock:
@@ -171,6 +177,9 @@ class Injector:
                 flip(self._reach.parameters(), chance)
             case FaultKind.FLIP_GRADIENT:
                 flip(self._reach.gradients(), chance)
+            case FaultKind.FLIP_RESULT:
+                with self._lock:
+                    self._results += [Random(f"{fault} {turn}") for turn in range(fault.times)]
             case FaultKind.FLIP_WIRE:
                 with self._lock:
                     self._wire.append(chance)
