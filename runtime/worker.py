@@ -70,6 +70,7 @@ def engine_settings(job: Job) -> EngineSettings:
             o.lr, o.betas, o.eps, o.weight_decay, o.clip, o.schedule, o.warmup, o.final, job.steps
         ),
         sealed=job.integrity.state,
+        replay_every=job.integrity.replay_every,
     )
 
 
@@ -233,10 +234,10 @@ class _Part:
         workload = find_workload(job.workload.use)(
             assignment.workload_config, seed=job.seed, micro_batches=job.layout.micro_batches
         )
-        trainer = Trainer(workload, engine_settings(job), assignment.layers, device)
         memory_wanted = job.memory.budget is not None
         if memory_wanted:
             allocator.install()  # before there is anything to count
+        trainer = Trainer(workload, engine_settings(job), assignment.layers, device)
         if assignment.resume is not None:
             found = assignment.resume
             for layer in trainer.holdings.layers.values():
@@ -265,6 +266,7 @@ class _Part:
         self._injector = Injector(
             assignment.worker, self._tell_fault, Reach(trainer.parameters, trainer.gradients_so_far)
         )
+        trainer.holdings.computed = self._injector.computed
         if job.drills:
             self._injector.arm(map(Fault.parse, job.faults))
         self._memory: WorkerMemory | None = None
@@ -284,8 +286,8 @@ class _Part:
             restore=self._restore,
             reporter=self._reports,
             idle_s=self._timeouts.backstop_s,
-        )
             memory=self._memory,
+        )
         self._heart.start()
         self._attendance.start()
 
@@ -361,11 +363,11 @@ class _Part:
         self._point("after", "save")
         return Saved(tuple(files), hashes)
 
-    def close(self) -> None:
     def _uncounted(self) -> AbstractContextManager[None]:
         """What this thread allocates is not the engine's."""
         return allocator.exempt() if self._memory is not None else nullcontext()
 
+    def close(self) -> None:
         """End all threads; a training that is under way ends with an error."""
         self.training.expel("this worker got another assignment")
         self._attendance.stop(self._timeouts.grace_s)

@@ -158,6 +158,9 @@ class IntegrityConfig(Section):
 
     state: bool = True
     """Hash states and gradients at rest, and check them before a step counts."""
+    replay_every: int = Field(default=0, ge=0)
+    """Steps between two in which a part of a micro-batch is computed a second time, by another
+    worker, and compared; 0: never."""
     wire: bool = False
     """Send a checksum with every message between workers, and compare it."""
 
@@ -199,10 +202,10 @@ class Job(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     validation: ValidationConfig = ValidationConfig()
+    memory: MemoryConfig = MemoryConfig()
     recovery: RecoveryConfig = RecoveryConfig()
     integrity: IntegrityConfig = IntegrityConfig()
     control: ControlConfig = ControlConfig()
-    memory: MemoryConfig = MemoryConfig()
     report: ReportConfig = ReportConfig()
 
     @field_validator("name")
@@ -247,9 +250,6 @@ class Job(Section):
         return self
 
     @model_validator(mode="after")
-    def _workers_match(self) -> Job:
-        needed = sum(self.layout.stage_counts())
-    @model_validator(mode="after")
     def _memory_can_be_counted(self) -> Job:
         if self.memory.budget is not None and self.cluster.device != "cpu":
             raise BadValue(
@@ -259,6 +259,9 @@ class Job(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _workers_match(self) -> Job:
+        needed = sum(self.layout.stage_counts())
         workers = self.cluster.workers
         if workers == "auto" and not needed:
             raise BadValue(
@@ -287,13 +290,13 @@ class Job(Section):
         return self
 
     @property
-    def num_workers(self) -> int:
-        """Workers that the job runs on."""
-    @property
     def memory_limit_bytes(self) -> int | None:
         """What one worker may hold; None for no limit, or if it is not known in bytes."""
         limits = [m for m in (self.layout.memory, self.memory.limit_bytes) if m is not None]
         return min(limits, default=None)
 
+    @property
+    def num_workers(self) -> int:
+        """Workers that the job runs on."""
         workers = self.cluster.workers
         return sum(self.layout.stage_counts()) if workers == "auto" else workers
