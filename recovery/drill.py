@@ -86,7 +86,8 @@ class Expectation:
         exit_code: of the command that runs the job.
         identical: state, loss and norm of every step are the bits of the undisturbed run.
         failures: classes of the failures, in the order in which they are noticed.
-        strategies: by which it is recovered from each, in order; ``|`` separates alternatives.
+        strategies: what was decided in each recovery, or one of them, in order; ``|`` separates
+            alternatives.
         recoveries: how many, not counting changes of plan that no failure forced.
         max_pause_s: the longest pause.
         max_detect_s: the longest time from a fault until it is noticed.
@@ -208,9 +209,14 @@ def _recoveries(expected: Expectation, account: Account) -> list[str]:
     noticed = [notice.failure for each in account.episodes for notice in each.notices]
     if expected.failures is not None and not _alike(noticed, expected.failures):
         problems.append(f"noticed were {noticed}, not {list(expected.failures)}")
-    taken = [episode.strategy for episode in ended]
-    if expected.strategies is not None and not _alike(taken, expected.strategies):
-        problems.append(f"recovered by {taken}, not by {list(expected.strategies)}")
+    taken = [{e.strategy, *(choice.strategy for choice in e.choices)} for e in ended]
+    wanted = expected.strategies
+    if wanted is not None and not (
+        len(taken) == len(wanted)
+        and all(names & set(each.split("|")) for names, each in zip(taken, wanted, strict=True))
+    ):
+        found = [" and ".join(sorted(names)) for names in taken]
+        problems.append(f"recovered by {found}, not by {list(wanted)}")
     lost = sum(episode.lost_samples for episode in ended)
     if lost != expected.lost_samples:
         problems.append(f"{lost} samples lost or repeated, not {expected.lost_samples}")

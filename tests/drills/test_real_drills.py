@@ -75,6 +75,17 @@ def test_a_drill_leaves_no_trace(
     assert not problems, "\n".join(tell(result, problems))
 
 
+def test_a_turned_bit_that_nobody_looks_for_shows(
+    pool: Pool, references: References, tmp_path: Path
+) -> None:
+    case = next(case for case in CASES if case.name == "flip-wire-w0")
+    unchecked = {**changed(case), "integrity": {"wire": False}}
+    result = pool.disturbed(tmp_path, case.faults, **unchecked)
+    assert result.struck == case.faults
+    assert result.outcome == "finished"
+    assert any("after step 3" in line for line in differences(result.trace, references.of(case)))
+
+
 def test_fast_numerics_do_not_pass(pool: Pool, references: References, tmp_path: Path) -> None:
     case = next(case for case in CASES if case.name == "crash-after-B")
     exact = references.of(case)

@@ -135,17 +135,19 @@ def disturbances() -> Iterator[Case]:
                    fast=worker == 2)  # fmt: skip
     yield Case("partition-3x1", "3x1", ("partition w2 at step 3 before F",),
                expect("hang|partition|crash"))  # fmt: skip
+    checked = {"integrity": {"wire": True}}
     for worker, point in ((0, "before SEND"), (2, "before REDUCE"), (3, "before SEND")):
         fault = f"flip-wire w{worker} at step 3 {point}"
-        yield Case(f"flip-wire-w{worker}", "2x2", (fault,), Expectation(exit_code=None),
+        yield Case(f"flip-wire-w{worker}", "2x2", (fault,), expect("corruption"), checked,
                    fast=worker == 0)  # fmt: skip
     yield Case("flip-parameter", "2x2", ("flip-parameter w1 at step 3 before F",),
                Expectation(exit_code=None, failures=("corruption",)))  # fmt: skip
     yield Case("flip-parameter-3x1", "3x1", ("flip-parameter w1 at step 3 before REDUCE",),
                Expectation(exit_code=None, failures=("corruption",)))  # fmt: skip
     for kind, worker in (("disk-full", 0), ("disk-error", 1)):
-        fault = f"{kind} w{worker} at step 2 times 1"
-        yield Case(kind, "2x2", (fault,), expect(recoveries=0), fast=worker == 0)
+        # A short stop of somebody else, so that the first checkpoint is written before the last.
+        faults = (f"{kind} w{worker} at step 2 times 1", "stop w2 at step 4 before F for 1.0s")
+        yield Case(kind, "2x2", faults, expect(recoveries=0), fast=worker == 0)
     yield Case("disk-slow", "2x2", ("disk-slow w2 at step 2 for 1s times 2",),
                expect(recoveries=0))  # fmt: skip
 
