@@ -25,7 +25,12 @@ class Budget {
   // Takes `size` bytes if the count stays within the cap, asking the reclaimer as long as it frees
   // something. False: it does not fit, and nothing is taken.
   bool charge(std::int64_t size);
-  // The same, asking nobody.
+  // Asks the reclaimer for `size` bytes although the cap allows them. Whether it freed something.
+  bool reclaim(std::int64_t size) {
+    Reclaimer* reclaimer = reclaimer_.load();
+    return reclaimer != nullptr && reclaimer->reclaim(size, size);
+  }
+  // Like charge, asking nobody.
   bool try_charge(std::int64_t size);
   void release(std::int64_t size) { allocated_.fetch_sub(size, std::memory_order_relaxed); }
 

@@ -8,7 +8,10 @@ namespace ithaca {
 
 std::uint64_t Observer::word_of(const char* name) {
   Name& known = names_[reinterpret_cast<std::uintptr_t>(name) / 8 % names_.size()];
-  if (known.name != name) known = {name, hash128(name, std::strlen(name), 0).low};
+  if (known.text != name) {
+    const bool ours = std::strncmp(name, "ithaca::", 8) == 0;
+    known = {name, ours ? kOurs : hash128(name, std::strlen(name), 0).low | 1};
+  }
   return known.word;
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -52,7 +53,9 @@ class Observer {
   // A new step; the next root call has slot 0.
   void begin(bool detailed);
   void op(const char* name) {
-    mix(word_of(name));
+    const std::uint64_t word = word_of(name);
+    if (word == kOurs) return;
+    mix(word);
     ++current_->operators;
   }
   void enter(std::int64_t module);
@@ -81,6 +84,8 @@ class Observer {
   std::int64_t runs_begun() const { return static_cast<std::int64_t>(runs_.size()); }
 
  private:
+  static constexpr std::uint64_t kOurs = 0;  // operators of this library
+
   void start(Phase phase, std::int64_t slot, std::int64_t module);
   void mix(std::uint64_t word) {
     current_->hash = (current_->hash ^ word) * 0x9e3779b97f4a7c15u;
@@ -97,9 +102,10 @@ class Observer {
   std::int64_t slot_ = -1;
   int quiet_ = 0;
   bool detailed_ = false;
-  // Names of operators are constants of the process: their hashes are found by address.
+  // Hashes of names are found by address. Names of operators stay where they are; those of nodes
+  // of autograd are made anew each time, so what is found is compared.
   struct Name {
-    const char* name = nullptr;
+    std::string text;
     std::uint64_t word = 0;
   };
   std::vector<Name> names_ = std::vector<Name>(4096);

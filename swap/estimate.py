@@ -1,4 +1,4 @@
-"""What a step would need, from shapes alone: the model runs on meta tensors, without bytes."""
+"""What a step would need, from shapes alone: the model runs on tensors without bytes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,8 +19,9 @@ from ithaca.swap.size import show_bytes
 
 # A loss over the model's outputs holds about so many tensors of their size at once.
 LOSS_OPERANDS = 4
-# What operators allocate inside themselves, on top of operands and results.
-WORKSPACE = 1.1
+# A node of autograd holds more than one operator's operands: a product of three tensors has five in
+# its backward. And operators allocate inside themselves.
+WORKSPACE = 1.75
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,20 @@ def estimate(model: nn.Module, shapes: Shapes) -> Estimate:
     Raises:
         Unsupported: the model's operators depend on values, or cannot run without them.
     """
+    fake = FakeTensorMode()
+
+    def without_bytes(part: Any) -> Any:  # noqa: ANN401
+        if not isinstance(part, Tensor):
+            return part
+        with fake:
+            empty = torch.empty_strided(part.shape, part.stride(), dtype=part.dtype, device="cpu")
+        return empty.requires_grad_(part.requires_grad)
+
     held = {
-        name: torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad)
+        name: without_bytes(tensor)
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
     }
+    args, kwargs = tree_map(without_bytes, (shapes.args, shapes.kwargs))
     saved: dict[int, tuple[int, Tensor]] = {}
     resident = {tensor.untyped_storage()._cdata for tensor in held.values()}
 
@@ -128,8 +140,8 @@ def estimate(model: nn.Module, shapes: Shapes) -> Estimate:
 
     operands = _Operands(held.values())
     try:
-        with torch.enable_grad(), saved_tensors_hooks(pack, lambda tensor: tensor), operands:
-            output = functional_call(model, held, shapes.args, shapes.kwargs)
+        with torch.enable_grad(), saved_tensors_hooks(pack, lambda tensor: tensor), fake, operands:
+            output = functional_call(model, held, args, kwargs)
             results = [
                 part
                 for part in tree_iter(output)

@@ -8,6 +8,7 @@ planned; what it does not name is passive.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,11 @@ from ithaca.swap.trace import Link, Trace
 
 # Plans are kept for so many ways to call the model.
 MOST_KNOWN = 256
+# Contents that are remembered for each of them, and the share of saves that may miss the plan
+# before a step is looked at again when there are more.
+MOST_CONTENTS, MOST_MISSES = 16, 0.02
+# Of the thread that plans.
+STACK_BYTES = 1 << 20
 # Before anything was copied.
 ASSUMED_BYTES_PER_S = 1e9
 # The plan leaves this share of the budget for what it cannot foresee.
@@ -69,7 +75,7 @@ class Planning:
         self._everything = False
         self._replays: frozenset[str] | None = None
         self.slot = -1
-        self._start = 0
+        self._start = self._hits = self._misses = 0
         self._names = Names(modules)
         self._budget = budget_bytes
         self._headroom = HEADROOM
@@ -123,8 +129,14 @@ class Planning:
             return False
         ops = allocator.operators()
         content = ops.memory_hash()
-        new = content not in known.contents
-        known.contents.add(content)
+        numbers = ops.memory_counters()
+        hits, misses = numbers["hits"] - self._hits, numbers["misses"] - self._misses
+        self._hits, self._misses = numbers["hits"], numbers["misses"]
+        # Where every step is another, as with random routing, it only matters what is not planned.
+        usual = len(known.contents) >= MOST_CONTENTS and misses <= MOST_MISSES * (hits + misses)
+        new = content not in known.contents and not usual
+        if len(known.contents) < MOST_CONTENTS:
+            known.contents.add(content)
         moments = ops.memory_moments().tolist()
         if len(moments) > 1:
             self._observe(known, moments)
@@ -170,7 +182,15 @@ class Planning:
             if entry is known:
                 self.traces[called] = trace
         budget = int(self._budget * (1 - self._headroom))
-        self._pending.append((known, self._worker.submit(_decide, trace, budget, self._names)))
+        self._submit(known, trace, budget)
+
+    def _submit(self, known: _Known, trace: Trace, budget: int) -> None:
+        before = threading.stack_size(STACK_BYTES)  # the usual 8 MiB count against RLIMIT_DATA
+        try:
+            future = self._worker.submit(_decide, trace, budget, self._names)
+        finally:
+            threading.stack_size(before)
+        self._pending.append((known, future))
 
     def _links(self) -> tuple[Link, ...]:
         numbers = allocator.operators().memory_counters()
@@ -201,9 +221,7 @@ class Planning:
             known = self._known.get(called)
             if known is not None:
                 budget = int(self._budget * (1 - self._headroom))
-                self._pending.append(
-                    (known, self._worker.submit(_decide, trace, budget, self._names))
-                )
+                self._submit(known, trace, budget)
         self._first = None
         self.settle()
         return True

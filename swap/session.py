@@ -27,7 +27,7 @@ from ithaca.swap.estimate import Estimate, Shapes, estimate, shapes_of
 from ithaca.swap.planning import Planning
 from ithaca.swap.report import Report
 from ithaca.swap.retry import Attempt
-from ithaca.swap.signature import signature, tensors_in
+from ithaca.swap.signature import signature
 from ithaca.swap.size import parse_bytes, show_bytes
 from ithaca.swap.states import States, bytes_of
 from ithaca.swap.support import check_supported
@@ -88,7 +88,7 @@ class MemorySession:
             )
         self._threads, self._detail_every, self._recompute = threads, detail_every, recompute
         self._steps = 0
-        self._detailed = False
+        self._detailed = self._estimating = False
         self._open = False
         self._shapes: Shapes | None = None
         self._report: Report | None = None
@@ -219,7 +219,11 @@ class MemorySession:
 
         Arguments are as for the model's forward. Computes with shapes alone.
         """
-        return estimate(self.model, shapes_of(args, kwargs))
+        self._estimating = True
+        try:
+            return estimate(self.model, shapes_of(args, kwargs))
+        finally:
+            self._estimating = False
 
     def report(self) -> Report:
         """What was used, moved and decided so far; also after the end."""
@@ -236,7 +240,7 @@ class MemorySession:
     # --- inside ---
 
     def _recomputes(self, run: BlockRun) -> bool:
-        return self._recompute and self._planning.recomputes(run)
+        return self._recompute and not self._estimating and self._planning.recomputes(run)
 
     def _check_open(self) -> None:
         if not self._open:
@@ -256,8 +260,8 @@ class MemorySession:
         return held, bytes_of(parameter.grad for parameter in self.model.parameters())
 
     def _root_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if any(tensor.is_meta for tensor in tensors_in(args, kwargs)):
-            return  # an estimate
+        if self._estimating:
+            return
         self._shapes = shapes_of(args, kwargs)
         self._states.leave()
         self._planning.begin(signature(self.model, args, kwargs), self._detailed)
@@ -283,10 +287,13 @@ class MemorySession:
 
     def _smallest(self, shapes: Shapes) -> int:
         """From shapes alone; 0 for a model that needs values to run."""
+        self._estimating = True
         try:
             return estimate(self.model, shapes).smallest_bytes
         except Unsupported:
             return 0
+        finally:
+            self._estimating = False
 
     def _close(self, restore: bool) -> None:
         """Takes everything away again, in the opposite order; also what was opened only in part."""

@@ -64,7 +64,7 @@ std::optional<c10::DataPtr> CountedAllocator::allocate_if_free(std::size_t size)
 c10::DataPtr CountedAllocator::place(std::size_t size, bool exempt) {
   const bool large = size >= kLarge;
   try {
-    c10::DataPtr base = base_->allocate(size + (large ? 2 * kPage : kAlignment));
+    c10::DataPtr base = obtain(size + (large ? 2 * kPage : kAlignment));
     auto start = reinterpret_cast<std::uintptr_t>(base.get()) + kAlignment;
     if (large) start = (start + kPage - 1) / kPage * kPage;
     void* data = reinterpret_cast<void*>(start);
@@ -78,6 +78,17 @@ c10::DataPtr CountedAllocator::place(std::size_t size, bool exempt) {
       budget_.release(static_cast<std::int64_t>(size));
     }
     throw;
+  }
+}
+
+// The system may have less than the budget allows; what makes room there makes room here.
+c10::DataPtr CountedAllocator::obtain(std::size_t size) {
+  for (;;) {
+    try {
+      return base_->allocate(size);
+    } catch (const c10::Error&) {
+      if (thread_is_exempt || !budget_.reclaim(static_cast<std::int64_t>(size))) throw;
+    }
   }
 }
 

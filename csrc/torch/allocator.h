@@ -44,6 +44,7 @@ class CountedAllocator final : public c10::Allocator {
   static void release(void* data);
   static void release_adopted(void* context);
   c10::DataPtr place(std::size_t size, bool exempt);
+  c10::DataPtr obtain(std::size_t size);
   [[noreturn]] void refuse(std::size_t size);
 
   c10::Allocator* base_;

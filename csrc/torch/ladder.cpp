@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include <c10/util/Exception.h>
 #include <c10/util/intrusive_ptr.h>
 
 #include "vault.h"
@@ -228,10 +229,16 @@ void Vault::close(bool restore) {
     if (stored->where == Where::kAway && !restore && !stored->state) {
       stored->where = Where::kLost;
     } else {
-      bring_in(stored, lock);
+      try {
+        bring_in(stored, lock);
+      } catch (const c10::Error&) {
+        // No room: what has a mapping stays readable by it, and the file lives on with it.
+        if (stored->mapping == nullptr) stored->where = Where::kLost;
+        continue;
+      }
       forget_copy(*stored);
+      stored->extent = {};
     }
-    stored->extent = {};
   }
   closed_ = true;
   plan_.reset();

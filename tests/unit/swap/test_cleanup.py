@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -32,16 +33,25 @@ def state(model: nn.Module) -> tuple[object, ...]:
     return hooks, files, threads, steps, stack, allocator.usage().cap
 
 
+def settled(model: nn.Module, wanted: tuple[object, ...] | None = None) -> tuple[object, ...]:
+    """The state once it is ``wanted``, or after some seconds: threads end behind their join."""
+    for _ in range(500):
+        if state(model) == wanted:
+            break
+        Event().wait(0.01 if wanted else 0.001)
+    return state(model)
+
+
 def test_the_end_leaves_nothing(tmp_path: Path) -> None:
     model = transformer(2)
     allocator.install()
-    before = state(model)
+    before = settled(model)
     for _ in range(3):
         with MemorySession(model, "64MiB", folder=tmp_path, limit="64MiB") as memory:
             model(tokens(0)).sum().backward()
             memory.step()
             assert state(model) != before
-        assert state(model) == before
+        assert settled(model, before) == before
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,7 +73,7 @@ def test_an_error_in_the_middle_leaves_nothing(
 
     with pytest.raises(error):
         broken()
-    assert state(model) == before
+    assert settled(model, before) == before
 
 
 def test_an_error_in_an_optimizer_leaves_nothing(tmp_path: Path) -> None:
@@ -81,7 +91,7 @@ def test_an_error_in_an_optimizer_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="from the closure"):
         broken()
-    assert state(model) == before
+    assert settled(model, before) == before
     assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
 
 

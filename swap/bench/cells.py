@@ -1,0 +1,188 @@
+"""The table: every arm on every model, budget and link, a cell at a time, kept in a CSV file.
+
+A cell that is in the file is not measured again. In a cell all arms take turns, a step each, in
+an order that rotates; what is compared are pairs of steps of the same round.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ithaca.swap.bench.arms import FIXED_ARMS, Limits
+from ithaca.swap.bench.rival import Rival, Setting, Taken, with_budget
+
+FIELDS = (
+    *("model", "device", "budget_percent", "GB_per_s", "arm", "rounds", "median_s", "ratio"),
+    *("budget_MiB", "peak_MiB", "fits", "moved_MiB", "copied_s", "waited_s", "replays"),
+    *("hits_percent", "bound_s", "same_bits", "refused"),
+)
+REFERENCE = "nothing"
+# Before the first step that counts: one passive, one with a plan in the making, two with it.
+WARM_UP = 4
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is compared: one row for each arm.
+
+    Args:
+        model: its name.
+        percent: p of a budget P + G + p % (U - P - G).
+        gb_per_s: of the emulated link, each way; 0 is the link as it is.
+        device: cpu or cuda.
+    """
+
+    model: str
+    percent: int
+    gb_per_s: float = 0.0
+    device: str = "cpu"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """As in the file."""
+        return self.model, self.device, str(self.percent), f"{self.gb_per_s:g}"
+
+
+def budget_of(free: Taken, percent: int) -> int:
+    """P + G + p % (U - P - G), from a step without memory saving."""
+    return free.fixed_bytes + (free.peak_bytes - free.fixed_bytes) * percent // 100
+
+
+def measure(
+    cell: Cell, arms: Sequence[str], folder: Path, rounds: int, threads: int = 2
+) -> list[dict[str, str]]:
+    """The rows of a cell.
+
+    Raises:
+        TimeoutError: an arm hangs.
+        RuntimeError: the model does not train without memory saving.
+    """
+    limits = Limits(0, folder, bytes_per_s=int(cell.gb_per_s * 1e9))
+    setting = Setting(cell.model, REFERENCE, limits, cell.device, threads)
+    with ExitStack() as open_rivals:
+        reference = open_rivals.enter_context(Rival(setting))
+        free = [reference.step() for _ in range(WARM_UP)][-1]
+        if free.refused:
+            raise RuntimeError(f"{cell.model} does not train: {free.refused}")
+        setting = with_budget(setting, budget_of(free, cell.percent))
+        rivals = {REFERENCE: reference}
+        for arm in arms:
+            if arm != REFERENCE:
+                rival = Rival(replace(setting, arm=arm))
+                rivals[arm] = open_rivals.enter_context(rival)
+                for _ in range(WARM_UP):
+                    rival.step()
+        taken = _take_turns(rivals, rounds)
+        digests = {arm: rival.digest() for arm, rival in rivals.items()}
+        bound = rivals["ours"].bound() if "ours" in rivals and cell.device == "cpu" else None
+    return [
+        _row(cell, arm, taken, setting.limits.budget_bytes, bound, digests[arm]) | {
+            "same_bits": "" if not digests[arm] else str(digests[arm] == digests[REFERENCE])
+        }
+        for arm in rivals
+    ]  # fmt: skip
+
+
+def _take_turns(rivals: dict[str, Rival], rounds: int) -> dict[str, list[Taken]]:
+    names = list(rivals)
+    taken: dict[str, list[Taken]] = {name: [] for name in names}
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            taken[name].append(rivals[name].step())
+    return taken
+
+
+def _row(
+    cell: Cell,
+    arm: str,
+    taken: dict[str, list[Taken]],
+    budget: int,
+    bound: float | None,
+    digest: str,
+) -> dict[str, str]:
+    model, device, percent, speed = cell.key
+    row = dict.fromkeys(FIELDS, "") | {
+        "model": model,
+        "device": device,
+        "budget_percent": percent,
+        "GB_per_s": speed,
+        "arm": arm,
+        "budget_MiB": f"{budget / MIB:.1f}",
+    }
+    steps = taken[arm]
+    refused = next((step.refused for step in steps if step.refused), "")
+    if refused:
+        return row | {"refused": refused, "fits": "False"}
+    pairs = zip(steps, taken[REFERENCE], strict=True)
+    peak = max(step.peak_bytes for step in steps)
+    last = steps[-1].counters
+    looked = sum(step.hits + step.misses for step in steps)
+    row |= {
+        "rounds": str(len(steps)),
+        "median_s": f"{statistics.median(step.seconds for step in steps):.4f}",
+        "ratio": f"{statistics.median(own.seconds / free.seconds for own, free in pairs):.3f}",
+        "peak_MiB": f"{peak / MIB:.1f}",
+        "fits": str(peak <= budget),
+        "bound_s": f"{bound:.4f}" if bound is not None else "",
+    }
+    if arm not in FIXED_ARMS:
+        moved = last.get("out_bytes", 0) + last.get("in_bytes", 0)
+        moved += last.get("state_out_bytes", 0) + last.get("state_in_bytes", 0)
+        busy = last.get("disk_write_ns", 0) + last.get("disk_read_ns", 0)
+        row |= {
+            "moved_MiB": f"{moved / MIB:.0f}",
+            "copied_s": f"{busy / 1e9:.2f}",
+            "waited_s": f"{last.get('wait_ns', 0) / 1e9:.2f}",
+            "replays": str(last.get("replays", 0)),
+            "hits_percent": f"{100 * sum(s.hits for s in steps) / looked:.1f}" if looked else "",
+        }
+    return row
+
+
+def known(path: Path) -> dict[tuple[str, ...], list[dict[str, str]]]:
+    """The cells in a file, by key; none if there is no file."""
+    found: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    if path.is_file():
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(tuple(row[name] for name in FIELDS[:4]), []).append(row)
+    return found
+
+
+def fill(
+    path: Path, cells: Iterable[Cell], arms: Sequence[str], folder: Path, rounds: int
+) -> Iterator[list[dict[str, str]]]:
+    """Measures the cells that ``path`` lacks; writes each one as it is done, and yields it."""
+    there = known(path)
+    for cell in cells:
+        have = {row["arm"] for row in there.get(cell.key, ())}
+        if have.issuperset(arms):
+            continue
+        rows = measure(cell, arms, folder, rounds)
+        there[cell.key] = rows
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(row for known_rows in there.values() for row in known_rows)
+        yield rows
+
+
+def show(rows: Sequence[dict[str, str]]) -> str:
+    """A cell in a few lines: ratio to no memory saving; ! above the budget, x refused."""
+    first = rows[0]
+    head = f"{first['model']}, {first['budget_percent']} %, {first['GB_per_s']} GB/s"
+    parts = []
+    for row in rows:
+        mark = "x" if row["refused"] else "" if row["fits"] == "True" else "!"
+        bits = "" if row["same_bits"] in ("True", "") else " OTHER BITS"
+        parts.append(
+            f"  {row['arm']:<24}{row['ratio'] or '-':>8}{mark:<2}{row['peak_MiB']:>9}{bits}"
+        )
+    return "\n".join([f"{head} ({first['budget_MiB']} MiB, {time.strftime('%H:%M')})", *parts])

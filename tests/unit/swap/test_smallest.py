@@ -1,0 +1,93 @@
+"""How small a budget may be, and what is said when it is smaller."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from ithaca.swap import allocator
+from ithaca.swap.errors import BudgetError
+from tests.unit.swap.tiny import Case, Outcome, mixture, tokens, train, transformer
+
+
+class Largest(TorchDispatchMode):
+    """The most bytes of operands and results of one operator that are no parameters."""
+
+    def __init__(self, held: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.held, self.most = held, 0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        result = func(*args, **(kwargs or {}))
+        seen = {}
+        for part in tree_iter((args, kwargs, result)):
+            if isinstance(part, Tensor):
+                storage = part.untyped_storage()
+                if storage.data_ptr() not in self.held:
+                    seen[storage.data_ptr()] = storage.nbytes()
+        self.most = max(self.most, sum(seen.values()))
+        return result
+
+
+def short(step: int) -> Tensor:
+    """Few tokens, so that the model is most of what there is."""
+    return tokens(step)[:2]
+
+
+# What autograd's nodes and the program hold beside an operator's operands is within 15 % then.
+NEAR = {
+    "transformer": Case(transformer, short),
+    "mixture": Case(mixture, short),
+}
+
+
+def floor_bytes(case: Case) -> int:
+    """max over operators of (live persistent + gradients + that operator's operands)."""
+    torch.manual_seed(7)
+    model = case.make()
+    held = [*model.parameters(), *model.buffers()]
+    largest = Largest({tensor.untyped_storage().data_ptr() for tensor in held})
+    with largest:
+        model(case.inputs(0)).square().mean().backward()
+    gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
+    return sum(tensor.nbytes for tensor in held) + gradients + largest.most
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_a_budget_near_the_floor_is_enough(name: str, tmp_path: Path) -> None:
+    case = NEAR[name]
+    reference = train(case)
+    gc.collect()
+    budget = allocator.usage().allocated + int(1.15 * floor_bytes(case))
+    assert train(case, budget=budget, folder=tmp_path).same_as(reference)
+
+
+def test_what_is_refused_names_a_budget_that_does(tmp_path: Path) -> None:
+    case = NEAR["transformer"]
+    reference: Outcome = train(case)
+    gc.collect()
+    before = allocator.usage().allocated
+    budget = before + floor_bytes(case) * 8 // 10
+    with pytest.raises(BudgetError, match=r"at least \d+ bytes") as refused:
+        train(case, budget=budget, folder=tmp_path)
+    needed = refused.value.needed_bytes
+    assert needed > budget
+    assert str(needed) in str(refused.value)
+    del refused
+    gc.collect()
+    assert needed - before <= 1.15 * floor_bytes(case)
+    assert train(case, budget=needed, folder=tmp_path).same_as(reference)
