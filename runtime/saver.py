@@ -41,6 +41,14 @@ class _Open:
     hashes: dict[str, str] = field(default_factory=dict)
 
 
+class StaleCopiesError(CheckpointFailedError):
+    """Writers had copied by an older plan; asked again, they have copied by the newer one."""
+
+    def __init__(self, step: int, reason: str, ledger: Ledger) -> None:
+        super().__init__(step, reason)
+        self.ledger = ledger
+
+
 class Saver:
     """One checkpoint at a time; a failed one costs nothing but itself.
 
@@ -99,8 +107,9 @@ class Saver:
             return None
         missing = [name for name in self._names if name not in now.files]
         if missing:
-            # A recovery came between: some had copied by the old plan, some by the new one.
-            raise self.give_up(f"nobody had a copy of {', '.join(missing)} of that step any more")
+            # A new plan came between: some had copied by the old one, some by the new one.
+            why = self.give_up(f"nobody had a copy of {', '.join(missing)} of that step any more")
+            raise StaleCopiesError(why.step, why.reason, now.ledger)
         return self._commit(now)
 
     def give_up(self, reason: str) -> CheckpointFailedError:
