@@ -42,6 +42,7 @@ class Keeper:
         """Of the newest checkpoint that this run has written."""
         self.unsaved = ""
         """Why the last checkpoint that failed did."""
+        self._asked_again: set[int] = set()
 
     @property
     def busy(self) -> bool:
@@ -74,6 +75,13 @@ class Keeper:
         """A writer's answer."""
         try:
             written = self._saver.take(step, worker, answer)
+        except StaleCopiesError as error:
+            if step == self._wanted and step not in self._asked_again:
+                self._asked_again.add(step)
+                self._due = (step, error.ledger)
+            else:
+                self._not_saved(error)
+            return
         except CheckpointFailedError as error:
             self._not_saved(error)
             return
