@@ -14,7 +14,7 @@ from ithaca.runtime.events import CheckpointWritten, Event, StepDone, Warned
 from ithaca.runtime.ledger import Ledger
 from ithaca.runtime.mission import Mission
 from ithaca.runtime.orders import NotSaved, Saved
-from ithaca.runtime.saver import Save, Saver, Written, utc_now
+from ithaca.runtime.saver import Save, Saver, StaleCopiesError, Written, utc_now
 
 
 class Keeper:
