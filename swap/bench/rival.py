@@ -139,14 +139,22 @@ class Trainer:
             found.update(flat.numpy().tobytes())
         return found.hexdigest()
 
-    def bound(self, _: object = None) -> float | None:
-        """The lower bound of the step time under the budget, in seconds, if it can be computed."""
+    def bound(self, free_s: float) -> float | None:
+        """The lower bound of the step time under the budget, in seconds; ``None`` if unknown.
+
+        Args:
+            free_s: of a step without memory saving: what all operators together take.
+        """
         traces = self.session.traces() if self.session is not None else ()
         if not traces:
             return None
         from ithaca.swap.bound import lower_bound  # needs scipy
 
-        found = lower_bound(traces[0], self._setting.limits.budget_bytes, time_limit_s=20.0)
+        trace = traces[0]
+        scale = free_s / (sum(point.seconds for point in trace.points) or free_s)
+        points = tuple(replace(point, seconds=point.seconds * scale) for point in trace.points)
+        scaled = replace(trace, points=points)
+        found = lower_bound(scaled, self._setting.limits.budget_bytes, time_limit_s=20.0)
         return found.step_s if found else None
 
     def close(self, error: BaseException | None = None) -> None:
@@ -240,9 +248,9 @@ class Rival:
         answer = self._ask("digest", None)
         return answer if isinstance(answer, str) else ""
 
-    def bound(self) -> float | None:
-        """The lower bound for this arm's sequence, in seconds."""
-        answer = self._ask("bound", None)
+    def bound(self, free_s: float) -> float | None:
+        """The lower bound for this arm's sequence, in seconds; see :meth:`Trainer.bound`."""
+        answer = self._ask("bound", free_s)
         return answer if isinstance(answer, float) else None
 
     def _ask(self, word: str, argument: object) -> Any:  # noqa: ANN401
