@@ -81,7 +81,10 @@ def measure(
                     rival.step()
         taken = _take_turns(rivals, rounds)
         digests = {arm: rival.digest() for arm, rival in rivals.items()}
-        bound = rivals["ours"].bound() if "ours" in rivals and cell.device == "cpu" else None
+        bound = None
+        if "ours" in rivals and cell.device == "cpu":
+            free_s = statistics.median(step.seconds for step in taken[REFERENCE])
+            bound = rivals["ours"].bound(free_s)
     return [
         _row(cell, arm, taken, setting.limits.budget_bytes, bound, digests[arm]) | {
             "same_bits": "" if not digests[arm] else str(digests[arm] == digests[REFERENCE])
@@ -182,7 +185,6 @@ def show(rows: Sequence[dict[str, str]]) -> str:
     for row in rows:
         mark = "x" if row["refused"] else "" if row["fits"] == "True" else "!"
         bits = "" if row["same_bits"] in ("True", "") else " OTHER BITS"
-        parts.append(
-            f"  {row['arm']:<24}{row['ratio'] or '-':>8}{mark:<2}{row['peak_MiB']:>9}{bits}"
-        )
+        figures = f"{row['ratio'] or '-':>8}{mark:<2}{row['peak_MiB']:>9}"
+        parts.append(f"  {row['arm']:<24}{figures}{bits}")
     return "\n".join([f"{head} ({first['budget_MiB']} MiB, {time.strftime('%H:%M')})", *parts])
