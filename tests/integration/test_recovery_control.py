@@ -1,0 +1,154 @@
+"""Lost controllers, replaced and leaving workers, and the way back to a checkpoint: same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ithaca.runtime.events import (
+    ControllerRestarted,
+    Decided,
+    PlanChosen,
+    Recovered,
+    RunEnded,
+    WorkerFailed,
+    WorkerJoined,
+    WorkerLeft,
+)
+from tests.helpers.driven import BOUND_S, ROOT, STEADY, Driven, state, until
+
+pytestmark = [pytest.mark.xdist_group("driver"), pytest.mark.timeout(420)]
+
+Start = Callable[..., Driven]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts runs, each in a folder of its own; whatever they leave is killed at the end."""
+    runs: list[Driven] = []
+
+    def begin(*words: str, **changes: object) -> Driven:
+        runs.append(Driven(tmp_path / str(len(runs)), *words, **changes))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.clean_up()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
+    """State hashes of the undisturbed run, on one worker."""
+    run = Driven(tmp_path_factory.mktemp("reference"), layout={"pipelines": 1, "stages": 1})
+    try:
+        run.finished()
+        return run.states()
+    finally:
+        run.clean_up()
+
+
+def same(run: Driven, reference: dict[int, str]) -> None:
+    """The oracle: the undisturbed state after every step."""
+    states = run.states()
+    assert states == {step: reference[step] for step in states}
+    assert max(states) == STEADY["steps"]
+    assert len(states) >= STEADY["steps"] - 1
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_training_goes_on_while_the_controller_is_replaced(
+    start: Start, reference: dict[int, str], kind: signal.Signals
+) -> None:
+    run = start()
+    until(lambda: run.step >= 20, "training")
+    (controller,) = run.controllers()
+    os.kill(controller, kind)
+    run.finished()
+    assert [event.incarnation for event in run.events(ControllerRestarted)] == [1]
+    assert run.events(WorkerLeft) == []
+    same(run, reference)
+
+
+def test_a_fault_while_the_controller_is_replaced_waits_for_it(
+    start: Start, reference: dict[int, str]
+) -> None:
+    run = start(recovery={"replace": False})
+    until(lambda: run.step >= 20, "training")
+    (controller,) = run.controllers()
+    os.kill(controller, signal.SIGKILL)
+    os.kill(run.pids()[3], signal.SIGKILL)
+    run.finished()
+    assert len(run.events(ControllerRestarted)) == 1
+    assert [event.worker for event in run.events(WorkerLeft)] == [3]
+    same(run, reference)
+
+
+def test_a_new_worker_takes_the_place_of_a_lost_one(
+    start: Start, reference: dict[int, str]
+) -> None:
+    run = start(steps=100_000, recovery={"strategy": "shadow"})
+    until(lambda: run.step >= 20, "training")
+    os.kill(run.pids()[1], signal.SIGKILL)
+    until(lambda: any("@w4" in p.plan for p in run.events(PlanChosen)), "the new worker's part")
+    os.killpg(run.process.pid, signal.SIGINT)
+    code, output = run.end()
+    assert code == 0, output
+    assert [event.worker for event in run.events(WorkerJoined)] == [0, 1, 2, 3, 4]
+    states = {step: hash_ for step, hash_ in run.states().items() if step in reference}
+    assert states == {step: reference[step] for step in states}
+    assert len(states) >= 20
+
+
+def test_a_worker_that_is_asked_to_leave_leaves_behind_a_step(
+    start: Start, reference: dict[int, str]
+) -> None:
+    run = start(recovery={"replace": False})
+    until(lambda: run.step >= 20, "training")
+    pid = run.pids()[2]
+    command = [sys.executable, "-m", "ithaca", "drain", str(run.folder), "--worker", "2"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    subprocess.run(command, check=True, timeout=BOUND_S, env=environment, cwd=ROOT)
+    run.finished()
+    (left,) = run.events(WorkerLeft)
+    assert (left.worker, left.reason) == (2, "it was asked to leave")
+    assert [event.redone_micro_batches for event in run.events(Recovered)][:1] == [0]
+    assert state(pid) in ("", "Z")
+    same(run, reference)
+
+
+def test_the_way_back_to_a_checkpoint(start: Start, reference: dict[int, str]) -> None:
+    run = start(
+        layout={"pipelines": 1, "stages": 2}, checkpoint={"every": 10}, recovery={"spares": 1}
+    )
+    until(lambda: run.step >= 25, "training")
+    os.kill(run.pids()[1], signal.SIGKILL)
+    run.finished()
+    assert run.events(Decided)[0].strategy == "rollback"
+    same(run, reference)
+
+
+def test_without_a_holder_and_a_checkpoint_the_run_ends_with_the_reason(start: Start) -> None:
+    run = start(layout={"pipelines": 1, "stages": 2})
+    until(lambda: run.step >= 5, "training")
+    os.kill(run.pids()[1], signal.SIGKILL)
+    code, output = run.end()
+    assert code == 1
+    (failed,) = run.events(WorkerFailed)
+    assert failed.worker == 1
+    (end,) = run.events(RunEnded)
+    assert "nobody holds layers" in end.reason
+    assert "no checkpoint" in end.reason
+    assert "Traceback" not in output
+
+
+def test_the_oracle_sees_another_seed(start: Start, reference: dict[int, str]) -> None:
+    run = start(seed=6, layout={"pipelines": 1, "stages": 1}, steps=2)
+    run.finished()
+    states = run.states()
+    assert states != {step: reference[step] for step in states}
