@@ -77,6 +77,20 @@ clean: ## remove the environment and everything built
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+PEERS := build/peers
+.PHONY: peers
+peers: $(PEERS)/.ready ## the packages that we are compared with, in an environment of their own
+
+# It sees the product's environment: only what that lacks is installed, and nothing there changes.
+$(PEERS)/.ready: $(wildcard requirements/peers/*.txt) | setup
+	@echo 'set-up: the peers, in $(PEERS)'
+	@rm -rf $(PEERS)
+	@$(PY) -m venv --without-pip $(PEERS)
+	@echo "import site; site.addsitedir('$$(echo $(CURDIR)/$(VENV)/lib/python*/site-packages)')" \
+	    > $$(echo $(PEERS)/lib/python*/site-packages)/product.pth
+	@$(PIP) --python $(PEERS)/bin/python install --no-deps $(addprefix -r ,$^)
+	@touch $@
+
 # --- set-up ---------------------------------------------------------------------------------------
 
 define install

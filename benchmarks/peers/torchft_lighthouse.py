@@ -1,0 +1,29 @@
+"""torchft's lighthouse, until its standard input closes: ``... WORKERS``; prints its address.
+
+The timeouts are those of torchft's README; a quorum is all workers but one, or more.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from torchft.coordination import LighthouseServer
+
+JOIN_TIMEOUT_MS, TICK_MS = 10_000, 100
+
+
+def main() -> None:
+    """Serve."""
+    server = LighthouseServer(
+        bind="127.0.0.1:0",
+        min_replicas=int(sys.argv[1]) - 1,
+        join_timeout_ms=JOIN_TIMEOUT_MS,
+        quorum_tick_ms=TICK_MS,
+    )
+    print(server.address(), flush=True)
+    sys.stdin.read()
+    server.shutdown()
+
+
+if __name__ == "__main__":
+    main()
