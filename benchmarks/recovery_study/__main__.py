@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.recovery_study.chart import chart
 from benchmarks.recovery_study.sheet import Sheet
 from benchmarks.recovery_study.study import COLUMNS, KEY, cells, study
-from benchmarks.recovery_study.table import tables
+from benchmarks.recovery_study.table import page, tables
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -49,7 +49,9 @@ def main() -> None:
     print(tables(sheet.rows), end="")
     image = arguments.result.with_suffix(".svg")
     image.write_text(chart(sheet.rows))
-    print(f"\neverything above is simulated; drawn in {image}")
+    text = arguments.result.with_suffix(".md")
+    text.write_text(page(sheet.rows))
+    print(f"\neverything above is simulated; it stands in {text}, drawn in {image}")
 
 
 if __name__ == "__main__":

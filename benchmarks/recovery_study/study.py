@@ -40,7 +40,7 @@ SINGLE = "single"
 
 SINGLE_S = 3600.0
 
-LAST = ("fixed-reroute",)
+LAST = ("fixed-reroute", "clairvoyant")
 """Systems that are run behind all others: they take long and matter least."""
 
 

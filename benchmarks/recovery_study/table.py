@@ -15,6 +15,27 @@ HINDSIGHT = ("clairvoyant", "fixed-reroute", "fixed-reshape", "ours", "ours-back
 FIXED = ("fixed-reroute", "fixed-reshape", "checkpoint-tuned")
 
 
+INTRODUCTION = """\
+# Recovery on 32 cards, simulated
+
+Written by `python -m benchmarks.recovery_study DATA` from `recovery_study.csv`; every figure is
+simulated. GPT-1.5B on V100 cards of 16 GiB at 10 Gb/s, calibrated on measured steps; failures and
+joins of published spot traces and of Poisson processes. What a system is, what is fair between
+them, and which constants come from where: decisions 0046 and 0047.
+
+The *ideal* has the best known layout for the cards that are there, at every moment and for nothing;
+no system can reach it. *published* baselines decide by their published rules, *tuned* ones see our
+calibrated profile and know the mean gap between failures. `ours` is `recovery.decide`; it knows
+only what has happened. `fixed-*` is ours with one strategy.
+
+"""
+
+
+def page(rows: Sequence[Row]) -> str:
+    """All tables under a few words."""
+    return INTRODUCTION + tables(rows)
+
+
 def tables(rows: Sequence[Row]) -> str:
     """What the file shows so far; empty if there is nothing."""
     fast = [row for row in rows if row["numerics"] == "fast"]
