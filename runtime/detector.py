@@ -195,9 +195,11 @@ class Detector:
             ):
                 reason = "it died or was cut off: its connection closed, and no other was opened"
                 found.append(self._failure(worker, FailureClass.CRASH, at, reason))
+        # Nobody is taken out for it, so it must not be found again while it is being answered.
+        corrupt, self._corrupt = self._corrupt, {}
         found += [
             self._corruption(at, missed)
-            for worker, (at, missed) in self._corrupt.items()
+            for worker, (at, missed) in corrupt.items()
             if worker in members
         ]
         return found
