@@ -9,13 +9,11 @@ journal, the log and what the workers say; they train on meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 
 from ithaca.planner.plan import Plan
 from ithaca.planner.program import Program
-from ithaca.recovery.failure import Failure, FailureClass
+from ithaca.recovery.failure import Failure
 from ithaca.recovery.fault import Fault
 from ithaca.runtime.account import Account
 from ithaca.runtime.brain import Brain
@@ -23,12 +21,12 @@ from ithaca.runtime.changes import Changes
 from ithaca.runtime.config.recovery import Choice
 from ithaca.runtime.control.feed import EventFeed
 from ithaca.runtime.control.plane import ControlPlane
-from ithaca.runtime.crew import Crew, CrewError, Silence
+from ithaca.runtime.crew import Crew, CrewError
 from ithaca.runtime.detector import Detector
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import Event, Missed, RunEnded, StepDone, WorkerFailed
 from ithaca.runtime.front import Desk, Front
-from ithaca.runtime.journal import Closed, Joining, Journal
+from ithaca.runtime.journal import Closed, Journal
 from ithaca.runtime.keeper import Keeper
 from ithaca.runtime.ledger import Ledger
 from ithaca.runtime.membership import Membership
@@ -48,10 +46,10 @@ from ithaca.runtime.notes import (
     Wake,
     Wrote,
 )
-from ithaca.runtime.orders import Assignment, Outcome, Trouble
-from ithaca.runtime.reception import announce, take_over, tell_joined
+from ithaca.runtime.reception import announce, take_over
 from ithaca.runtime.recorder import Recorder
 from ithaca.runtime.recovery_run import Recovery, RefusedError, Ways
+from ithaca.runtime.staff import Staff
 from ithaca.runtime.states import Life, State
 from ithaca.runtime.timeouts import Timeouts
 from ithaca.runtime.worker import engine_settings
@@ -95,12 +93,13 @@ class Controller:
             engine_settings(mission.job).optimizer.rate,
         )
         self._members = Membership(mission.plan, crew.facts)
-        self._keeper = Keeper(mission, self._save, self._recorder.emit)
+        self._keeper = Keeper(mission, lambda *what: self._staff.save(*what), self._recorder.emit)
         self._detector = Detector(
             self._timeouts.suspect_s,
             self._timeouts.beat_s,
             now,
             lambda worker: crew.facts[worker].node,
+            lambda worker: crew.facts[worker].place,
         )
         desk = Desk(
             mission, crew.facts, self._members, self._recorder, self._keeper, self._detector,
@@ -108,6 +107,7 @@ class Controller:
         )  # fmt: skip
         self._desk = desk
         self.front = Front(desk, Fault.parse)
+        self._staff = Staff(desk, crew, journal)
         self._account = Account(now, lambda: self._recorder.profile, None)
         self._brain = Brain(
             mission,
@@ -123,14 +123,10 @@ class Controller:
             journal,
             self._account,
             self._timeouts,
-            Ways(self._certain, self._train, self._go_on),
+            Ways(self._certain, self._staff.train, self._go_on),
         )
         self._changes = Changes(desk, self._recovery, journal, crew.pause, now)
-        self._plane: ControlPlane | None = None
         self._programs: Mapping[int, Sequence[Program]] = {}
-        self._training: dict[int, int] = {}
-        self._calls = 0
-        self._outcomes: dict[int, Outcome] = {}
         self._settled_s = now()
         self._head_lost: tuple[str, float] | None = None
         self.wanted = 0
@@ -153,10 +149,9 @@ class Controller:
         Raises:
             UserError: the workers cannot build the workload, or a checkpoint does not fit.
         """
-        self._plane = plane
         try:
-            self._start()
-            while self._at_work() or self._keeper.busy or self._life.state is not State.SAVING:
+            self._start(plane)
+            while self._keeper.busy or self._life.state is not State.SAVING:
                 self._turn()
             ended, reason = self._finished()
         except (RefusedError, CrewError) as failed:
@@ -166,32 +161,22 @@ class Controller:
             raise
         return self._end(ended, reason)
 
-    def _start(self) -> None:
+    def _start(self, plane: ControlPlane) -> None:
+        self._staff.address, self._staff.token = plane.credentials.address, plane.credentials.token
         if self._journal.history.plan is None:
             announce(self._desk, self._journal.history.controllers == 1)
-            self._crew.assign([self._assignment(worker) for worker in sorted(self._crew.facts)])
+            self._staff.assign()
             self._life.enter(State.TRAINING)
             self._settled_s = self._now()
-            self._train(self._mission.plan.workers)
+            self._staff.train(self._mission.plan.workers)
             self._recovering(lambda: self._recovery.begin(self._mission.programs), ())
             return
-        self._meet(self._members.plan.workers)
+        self._staff.meet(self._members.plan.workers, self._timeouts.join_s)
         self._life.enter(State.TRAINING)
-        self._train(self._members.plan.workers)
+        self._staff.train(self._members.plan.workers)
         self._go_on(self._members.plan)
         if self._journal.history.unsettled:
             self._recovering(lambda: self._recovery.answer(()), ())
-
-    def _meet(self, workers: Sequence[int]) -> None:
-        """Wait until the driver has introduced workers that came later, to a new controller."""
-        deadline = self._now() + self._timeouts.join_s
-        while not set(workers) <= self._crew.facts.keys():
-            if self._now() > deadline:
-                missing = sorted(set(workers) - self._crew.facts.keys())
-                raise RefusedError(f"nobody tells the new controller of workers {missing}")
-            note = self._mailbox.take(_LOOK_S)
-            if isinstance(note, Joined) and note.facts is not None:
-                self._crew.add(note.worker, note.actor, note.facts)
 
     def _turn(self) -> None:
         note = self._mailbox.take(_LOOK_S)
@@ -200,24 +185,18 @@ class Controller:
             note = self._mailbox.take(0.0)
         if self.front.draining and self._life.state is State.TRAINING:
             self._life.enter(State.DRAINING)
-        failures = self._whole_nodes(
-            self._detector.look(self._members.members, self._programs, self._settled_s)
-        )
+        failures = self._detector.look(self._members.members, self._programs, self._settled_s)
         if failures or self._stuck():
             self._recovering(lambda: self._recovery.answer(failures), failures)
-        elif self._life.state is State.TRAINING and len(self._at_work()) == len(self._programs):
+        elif self._life.state is State.TRAINING and self._staff.all_at_work():
             self._recovering(self._changes.go_on, ())
         self._keeper.go_on()
-        if not self._at_work() and self._life.state is not State.SAVING:
+        if not self._staff.at_work() and self._life.state is not State.SAVING:
             self._life.enter(State.SAVING)
-            self._keeper.want(self._step(), self._recorder.ledger)
+            self._keeper.last(self._step(), self._recorder.ledger)
         self._check_head()
         if self._mailbox.empty():
             self._brain.think()
-
-    def _at_work(self) -> list[int]:
-        """Workers of the plan whose training has not ended."""
-        return [worker for worker in self._members.members if worker in self._training]
 
     def _finished(self) -> tuple[State, str]:
         step = self._step()
@@ -228,12 +207,12 @@ class Controller:
         reason = f"{step} of {self._mission.job.steps} steps are done"
         if self._head_lost is not None:
             return State.FAILED, f"{self._head_lost[0]}; {reason} and saved"
-        drained = any(outcome.drained for outcome in self._outcomes.values())
+        drained = any(outcome.drained for outcome in self._staff.outcomes.values())
         return (State.DRAINED if drained else State.FINISHED), reason
 
     def _step(self) -> int:
         return max(
-            (o.step for o in self._outcomes.values()), default=self._recorder.ledger.committed
+            (o.step for o in self._staff.outcomes.values()), default=self._recorder.ledger.committed
         )
 
     def _end(self, ended: State, reason: str) -> RunEnded:
@@ -257,7 +236,7 @@ class Controller:
     def _read(self, note: Note) -> None:
         match note:
             case Ended():
-                self._ended(note)
+                self._staff.ended(note)
             case Wrote():
                 self._keeper.take(note.step, note.worker, note.answer)
             case Stepped():
@@ -271,28 +250,15 @@ class Controller:
                 self._head_lost = (note.reason, self._now() + self._timeouts.drain_s)
                 self.front.request_drain()
             case Joined():
-                self._joined(note)
+                self._staff.joined(note)
             case Ready():
-                self._ready(note)
+                self._staff.ready(note)
+                self._changes.consider()
             case Paused():
                 self._changes.paused(note)
             case Leave():
                 self._members.leaving.add(note.worker)
                 self._changes.consider()
-
-    def _ended(self, note: Ended) -> None:
-        if self._training.get(note.worker) != note.call:
-            return  # of a call that another one has replaced
-        del self._training[note.worker]
-        match note.answer:
-            case Outcome():
-                self._outcomes[note.worker] = note.answer
-            case Trouble():
-                self._detector.trouble(note.answer)
-            case Silence(dead=True):
-                self._detector.died(note.worker, note.answer.reason)
-            case Silence():
-                self._detector.trouble(self._raised(note.worker, note.answer))
 
     def _stepped(self, event: StepDone, ledger: Ledger) -> None:
         self._keeper.done(event, ledger)
@@ -300,45 +266,6 @@ class Controller:
         recovered = self._account.step(event)
         if recovered is not None:
             self._recorder.emit(recovered)
-
-    def _raised(self, worker: int, silence: Silence) -> Trouble:
-        heard = self._detector.heard().get(worker)
-        return Trouble(
-            worker=worker,
-            node=self._crew.facts[worker].node,
-            step=heard.beat.step if heard else self._recorder.ledger.committed,
-            action=heard.beat.action if heard else "",
-            cause=silence.reason,
-            traceback=str(silence.error or ""),
-            secondary=False,
-        )
-
-    def _joined(self, note: Joined) -> None:
-        if note.facts is None:
-            self._recorder.warn(f"worker {note.worker} did not come up: {note.reason}")
-            return
-        self._crew.add(note.worker, note.actor, note.facts)
-        if note.worker in self._members.lost or note.worker in self._members.known:
-            return  # a controller before this one knew it
-        entry = Joining(time_s=time.time(), worker=note.worker, node=note.facts.node)
-        self._journal.write(entry)
-        self._members.expect(note.worker)
-        self._crew.prepare(
-            self._assignment(note.worker),
-            lambda answer: self._mailbox.put(
-                Ready(note.worker, answer.reason if isinstance(answer, Silence) else "")
-            ),
-        )
-
-    def _ready(self, note: Ready) -> None:
-        if note.reason:
-            self._recorder.warn(f"worker {note.worker} cannot take a part: {note.reason}")
-            self._members.retire(note.worker, note.reason)
-            return
-        self._detector.expect(note.worker)
-        self._members.join(note.worker)
-        tell_joined(self._desk, note.worker)
-        self._changes.consider()
 
     # -- failures
 
@@ -372,6 +299,7 @@ class Controller:
         """End the run with its first cause."""
         workers = self._mission.plan.workers
         worker = -1 if first.worker is None else first.worker
+        who = f"worker {worker} failed" if worker >= 0 else first.kind.value
         self._recorder.emit(
             WorkerFailed(
                 time_s=time.time(),
@@ -384,9 +312,7 @@ class Controller:
                 traceback=first.traceback,
             )
         )
-        raise RefusedError(
-            f"worker {worker} failed in step {first.step}: {first.evidence}; {refusal}"
-        )
+        raise RefusedError(f"{who} in step {first.step}: {first.evidence}; {refusal}")
 
     def _certain(self) -> tuple[Failure, ...]:
         """What is certain by now, for a recovery that is under way."""
@@ -394,20 +320,7 @@ class Controller:
         while note is not None:
             self._read(note)
             note = self._mailbox.take(0.0)
-        return self._whole_nodes(
-            self._detector.look(tuple(self._members.known), {}, self._settled_s)
-        )
-
-    def _whole_nodes(self, failures: tuple[Failure, ...]) -> tuple[Failure, ...]:
-        """A node that is lost takes all its workers, whether or not they have noticed yet."""
-        found = {failure.worker: failure for failure in failures}
-        facts = self._crew.facts
-        for failure in failures:
-            if failure.kind is FailureClass.NODE and failure.worker is not None:
-                for worker in sorted(self._members.known):
-                    if facts[worker].place == facts[failure.worker].place:
-                        found.setdefault(worker, replace(failure, worker=worker, action=""))
-        return tuple(found.values())
+        return self._detector.look(tuple(self._members.known), {}, self._settled_s)
 
     def _stuck(self) -> bool:
         """Somebody misses a message, and nothing tells whose: meeting anew heals what can be."""
@@ -417,25 +330,10 @@ class Controller:
     def _check_head(self) -> None:
         if self._head_lost is not None and self._now() > self._head_lost[1]:
             kept = self._keeper.step
-            saved = "no checkpoint was written" if kept is None else f"step {kept} is saved"
-            raise RefusedError(f"{self._head_lost[0]}; the last step could not be saved, {saved}")
+            saved = "nothing is saved" if kept is None else f"step {kept} is the last one saved"
+            raise RefusedError(f"{self._head_lost[0]}; {saved}")
 
-    # -- workers
-
-    def _assignment(self, worker: int) -> Assignment:
-        assert self._plane is not None, "run() has the control plane"
-        mission, credentials = self._mission, self._plane.credentials
-        plan = self._mission.plan
-        return Assignment(
-            job=mission.job,
-            workload_config=mission.workload_config,
-            worker=worker,
-            layers=plan.held(worker) if worker in plan.workers else (),
-            folder=str(mission.folder),
-            resume=mission.resume,
-            control_address=credentials.address,
-            control_token=credentials.token,
-        )
+    # -- what others call
 
     def _go_on(self, plan: Plan) -> None:
         """Everybody in ``plan`` trains under it."""
@@ -444,27 +342,10 @@ class Controller:
         self._detector.clear(plan.workers)
         self._brain.prepare(plan, sorted(self._members.spares), self._keeper.step)
 
-    def _train(self, workers: Iterable[int]) -> None:
-        """Let the engines of these workers run if they do not; they wait for their part."""
-        for worker in workers:
-            if worker not in self._training:
-                self._outcomes.pop(worker, None)
-                self._calls += 1
-                self._training[worker] = self._calls
-                self._crew.train(worker, partial(self._put_end, worker, self._calls))
-
-    def _put_end(self, worker: int, call: int, answer: Outcome | Trouble | Silence) -> None:
-        self._mailbox.put(Ended(worker, call, answer))
-
     def _missed(self, missed: Missed) -> None:
         if missed.worker in self._members.members:
             self._detector.missed(missed)
             self._mailbox.put(Wake())
-
-    def _save(self, worker: int, step: int, folder: str) -> None:
-        self._crew.save(
-            worker, step, folder, lambda answer: self._mailbox.put(Wrote(step, worker, answer))
-        )
 
     def _told(self, emit: Callable[[Event], None]) -> Callable[[Event], None]:
         def tell(event: Event) -> None:

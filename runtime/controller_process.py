@@ -87,7 +87,13 @@ class ControllerProcess:
         """Stop behind the step that runs."""
         self._working().request_drain()
 
-    def joined(self, worker: int, actor: Any, facts: Facts | None, reason: str) -> None:  # noqa: ANN401
+    def joined(
+        self,
+        worker: int,
+        actor: Any,  # noqa: ANN401 - Ray's handle
+        facts: Facts | None,
+        reason: str,
+    ) -> None:
         """A worker that was wanted came up, or why it did not."""
         self._working().put(Joined(worker, actor, facts, reason))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ithaca.planner.program import Program
 from ithaca.recovery.blame import Reason, Sign, blame
@@ -39,6 +39,7 @@ class Detector:
         now: a clock in seconds that never goes back.
         beat_s: between two beats of a worker.
         node: name of a worker's machine.
+        place: the node of the cluster that a worker is on; several may be on one machine.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Detector:
         beat_s: float,
         now: Callable[[], float],
         node: Callable[[int], str],
+        place: Callable[[int], str],
     ) -> None:
         self._detect_s = detect_s
         self._beat_s = beat_s
         self._confirm_s = min(CONFIRM_S, detect_s / 8)
         self._now = now
         self._node = node
+        self._place = place
         self._lock = threading.Lock()
         self._heard: dict[int, Heard] = {}
         self._expected: dict[int, float] = {}
@@ -143,7 +146,7 @@ class Detector:
             found = self._certain(members, now)
             if not found:
                 found = self._suspected(members, programs, now, settled_s)
-            return tuple(found)
+            return self._whole_nodes(found, members)
 
     def alarmed(self, members: Iterable[int]) -> float | None:
         """For how many seconds some member has missed a message; None if nobody does."""
@@ -203,6 +206,18 @@ class Detector:
             if worker in members
         ]
         return found
+
+    def _whole_nodes(
+        self, failures: Sequence[Failure], members: Sequence[int]
+    ) -> tuple[Failure, ...]:
+        """A node that is lost takes all its workers, whether or not they have noticed yet."""
+        found = {failure.worker: failure for failure in failures}
+        for failure in failures:
+            if failure.kind is FailureClass.NODE and failure.worker is not None:
+                for worker in members:
+                    if self._place(worker) == self._place(failure.worker):
+                        found.setdefault(worker, replace(failure, worker=worker, action=""))
+        return tuple(found.values())
 
     def _corruption(self, at: float, missed: Missed) -> Failure:
         """Bytes changed on their way: nobody is to blame, but the step is not to be used."""

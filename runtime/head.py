@@ -6,12 +6,15 @@ processes that know each other work until then; that is the time in which a run 
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
 from collections.abc import Callable
 
 from ithaca.runtime.parent import state_of
+
+logger = logging.getLogger(__name__)
 
 _PATIENCE = 2
 """So many looks in a row must find the head gone: one connection may be refused by chance."""
@@ -93,6 +96,8 @@ class HeadWatch:
         while not self._stopping.wait(self._detect_s / 2):
             try:
                 self._probe()
-            except Exception:
-                continue  # the other thread sees for how long nothing has come
-            self._answered = self._now()
+            except Exception as error:
+                # The other thread sees for how long nothing has come.
+                logger.info("the head of the cluster did not answer: %s", error)
+            else:
+                self._answered = self._now()

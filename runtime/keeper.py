@@ -94,10 +94,11 @@ class Keeper:
         if self._saver.busy:
             self._not_saved(self._saver.give_up("its writers got another plan"))
 
-    def again(self, step: int, ledger: Ledger) -> None:
-        """Want the checkpoint of ``step`` although it was wanted before, and failed."""
-        self._wanted = step - 1
-        self.want(step, ledger)
+    def last(self, step: int, ledger: Ledger) -> None:
+        """The run ends with ``step``: save it unless it is or is about to be; again if it failed."""
+        if self.step != step and not self.busy:
+            self._wanted = step - 1
+            self.want(step, ledger)
 
     def back_to(self, found: Found) -> None:
         """Training goes back to ``found``: what was saved later must not be taken for newer."""

@@ -153,7 +153,9 @@ class Bench:
             self.mission, self.events.append, Ledger(3, (), 24), lambda *_: None,
             lambda _: None, lambda _: None, lambda _: 1e-2,
         )  # fmt: skip
-        self.detector = Detector(2.0, 0.5, self.clock, lambda worker: facts[worker].node)
+        self.detector = Detector(
+            2.0, 0.5, self.clock, lambda w: facts[w].node, lambda w: facts[w].place
+        )
         self.members = Membership(plan, facts)
         self.desk = Desk(
             self.mission, facts, self.members, recorder,

@@ -20,7 +20,7 @@ class Watched:
 
     def __init__(self, detect_s: float = 2.0) -> None:
         self.now = 0.0
-        self.detector = Detector(detect_s, detect_s / 4, lambda: self.now, lambda _: "n")
+        self.detector = Detector(detect_s, detect_s / 4, lambda: self.now, lambda _: "n", str)
 
     def beat(self, *workers: int, step: int = 3, since_s: float = 0.1, **more: str) -> None:
         for worker in workers:
@@ -168,3 +168,11 @@ def test_a_new_worker_has_time_for_its_first_beat() -> None:
     assert watched.wait(1.5, 0) == ()
     (failure,) = watched.wait(3.0, 0)
     assert failure.worker == 1
+
+
+def test_a_node_that_is_lost_takes_all_its_workers() -> None:
+    watched = Watched()
+    watched.detector._place = lambda _: "one"
+    watched.beat(0, 1)
+    watched.beat(1, complaint="the daemon of its node is gone")
+    assert [failure.worker for failure in watched.look()] == [1, 0]
