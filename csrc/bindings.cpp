@@ -1,7 +1,8 @@
 // The one file that knows torch and Python: registers the operators as torch.ops.ithaca.*.
 //
 // torch releases Python's lock before it calls an operator, and no operator touches Python. What
-// autograd calls for every saved tensor is too hot for an operator: those are functions of the module.
+// autograd calls for every saved tensor is too hot for an operator: those are functions of the
+// module.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/record_function.h>
@@ -39,7 +40,7 @@ at::Tensor hash128(const at::Tensor& data, std::int64_t seed) {
   return halves;
 }
 
-// --- memory ---------------------------------------------------------------------------------------
+// --- memory --------------------------------------------------------------------------------------
 
 using ithaca::CountedAllocator;
 using ithaca::Key;

@@ -1,5 +1,6 @@
 // Moves bytes between memory and one file by a few threads, past the page cache where that is
-// possible (O_DIRECT). The file has no name: it is gone when it is closed, however the process ends.
+// possible (O_DIRECT). The file has no name: it is gone when it is closed, however the process
+// ends.
 //
 // Knows neither Python nor torch.
 #pragma once
@@ -33,7 +34,7 @@ struct Faults {
   std::atomic<std::int64_t> fail_writes{0};  // the errno of the next writes
   std::atomic<std::int64_t> fail_reads{0};   // the errno of the next reads
   std::atomic<std::int64_t> failures{0};     // how many of them fail; below 0: all
-  std::atomic<std::int64_t> longest{0};      // bytes that one call moves at most (a multiple of 4096)
+  std::atomic<std::int64_t> longest{0};      // bytes that one call moves at most; whole blocks
   std::atomic<std::int64_t> delay_us{0};     // before every transfer
   std::atomic<std::int64_t> newest_first{0};  // serve requests in the wrong order
 };

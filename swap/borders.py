@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -42,7 +43,7 @@ class Borders:
         for number, name in enumerate(self.names):
             self._watch(named[name], number, native, on_root)
 
-    def _watch(self, module: nn.Module, number: int, native: Any, on_root: OnRoot) -> None:  # noqa: ANN401
+    def _watch(self, module: nn.Module, number: int, native: ModuleType, on_root: OnRoot) -> None:
         enter, leave = native.enter, native.leave
 
         def begin(_module: nn.Module, _args: object) -> None:

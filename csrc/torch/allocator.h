@@ -27,7 +27,7 @@ class CountedAllocator final : public c10::Allocator {
 
   // Whether the bytes of a storage were counted by us.
   static bool counts(const c10::DataPtr& data);
-  // Counts bytes that torch handed out before we were there. False: they are not from its allocator.
+  // Counts bytes that torch handed out before we were there. False: not from its allocator.
   bool adopt(c10::StorageImpl& storage);
 
   Budget& budget() { return budget_; }

@@ -75,7 +75,7 @@ void Vault::give_up(Stored& stored) {
   stored.memory.clear();
 }
 
-// --- the ladder -----------------------------------------------------------------------------------
+// --- the ladder ----------------------------------------------------------------------------------
 
 bool Vault::reclaim(std::int64_t size, std::int64_t missing) {
   (void)size;
@@ -156,7 +156,7 @@ void Vault::write_ahead(Lock& lock) {
   }
 }
 
-// --- optimizer state ------------------------------------------------------------------------------
+// --- optimizer state -----------------------------------------------------------------------------
 
 void Vault::adopt_state(const at::Tensor& tensor, bool fresh) {
   if (!disk_ || !tensor.device().is_cpu() || !tensor.has_storage()) return;
@@ -216,7 +216,7 @@ void Vault::page_out(const at::Tensor& tensor) {
   write_out(stored, lock);
 }
 
-// --- the end --------------------------------------------------------------------------------------
+// --- the end -------------------------------------------------------------------------------------
 
 void Vault::close(bool restore) {
   const Pause pause;

@@ -96,7 +96,9 @@ std::string origin_of(const at::Tensor& tensor) {
               "one of the variables needed for gradient computation has been modified by an "
               "inplace operation: [torch.", c10::toString(alias.scalar_type()), "Tensor ",
               alias.sizes(), "]",
-              origin.empty() ? "" : c10::str(", which is output ", packed.output, " of ", origin, ","),
+              origin.empty()
+                  ? ""
+                  : c10::str(", which is output ", packed.output, " of ", origin, ","),
               " is at version ", alias._version(), "; expected version ", packed.version,
               " instead. ",
               torch::autograd::AnomalyMode::is_enabled()
@@ -138,7 +140,7 @@ void Vault::unprotect_all() {
   protected_.clear();
 }
 
-// --- saving ---------------------------------------------------------------------------------------
+// --- saving --------------------------------------------------------------------------------------
 
 at::Tensor Vault::pack(const at::Tensor& tensor, bool named) {
   at::Tensor alias = alias_of(tensor);
@@ -204,7 +206,8 @@ StoredPtr Vault::manage(const at::Tensor& tensor, bool state) {
   c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
   if (const auto known = storages_.find(storage); known != storages_.end()) return known->second;
   const auto nbytes = static_cast<std::int64_t>(storage->nbytes());
-  if (!state && (protected_.count(storage) != 0 || !CountedAllocator::counts(storage->data_ptr()))) {
+  if (!state &&
+      (protected_.count(storage) != 0 || !CountedAllocator::counts(storage->data_ptr()))) {
     return nullptr;
   }
   auto stored = std::make_shared<Stored>();
@@ -268,7 +271,7 @@ void Vault::log_run(What what) {
   log(what, kUnnamed, kUnnamed);
 }
 
-// --- what is computed again ------------------------------------------------------------------------
+// --- what is computed again ----------------------------------------------------------------------
 
 at::Tensor Vault::note(const at::Tensor& tensor) {
   Packed packed{WeakTensor(tensor.getIntrusivePtr())};
@@ -346,7 +349,7 @@ Key Vault::key_of(const at::Tensor& tensor) {
   return noted == noted_.end() ? kUnnamed : noted->second.first;
 }
 
-// --- the step -------------------------------------------------------------------------------------
+// --- the step ------------------------------------------------------------------------------------
 
 void Vault::enter(std::int64_t module) {
   Lock lock(mutex_);
@@ -415,7 +418,7 @@ std::int64_t Vault::evictable_bytes() {
   return sum;
 }
 
-// --- reading --------------------------------------------------------------------------------------
+// --- reading -------------------------------------------------------------------------------------
 
 at::Tensor Vault::unpack(const at::Tensor& alias) {
   const std::shared_ptr<const Packed> packed = registry().find(alias.unsafeGetTensorImpl());

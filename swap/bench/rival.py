@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ithaca.swap import allocator
 from ithaca.swap.bench.arms import ARMS, Limits
@@ -133,11 +133,7 @@ class Trainer:
 
     def digest(self) -> str:
         """Of all parameters."""
-        found = hashlib.blake2b(digest_size=16)
-        for parameter in self.model.parameters():
-            flat = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
-            found.update(flat.numpy().tobytes())
-        return found.hexdigest()
+        return digest_of(self.model)
 
     def bound(self, free_s: float) -> float | None:
         """The lower bound of the step time under the budget, in seconds; ``None`` if unknown.
@@ -183,6 +179,15 @@ class Trainer:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         held = [*self.model.parameters(), *self.model.buffers(), *state, *gradients]
         return sum(part.nbytes for part in held if isinstance(part, Tensor))
+
+
+def digest_of(model: nn.Module) -> str:
+    """A hash of all parameters."""
+    found = hashlib.blake2b(digest_size=16)
+    for parameter in model.parameters():
+        flat = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        found.update(flat.numpy().tobytes())
+    return found.hexdigest()
 
 
 def serve(setting: Setting, connection: Connection) -> None:

@@ -56,9 +56,7 @@ def test_the_end_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_an_error_in_the_middle_leaves_nothing(
-    error: type[BaseException], tmp_path: Path
-) -> None:
+def test_an_error_in_the_middle_leaves_nothing(error: type[BaseException], tmp_path: Path) -> None:
     model = transformer(2)
     allocator.install()
     before = state(model)

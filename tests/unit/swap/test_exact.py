@@ -44,6 +44,4 @@ def test_no_bit_differs_without_a_disk(name: str) -> None:
 def test_another_seed_is_noticed() -> None:
     reference = free("transformer")
     other = train(CASES["transformer"], steps=3)
-    assert not Outcome(
-        other.tensors, reference.losses, 0, 0, 0, 0
-    ).same_as(reference)
+    assert not Outcome(other.tensors, reference.losses, 0, 0, 0, 0).same_as(reference)

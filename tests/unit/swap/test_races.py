@@ -1,4 +1,4 @@
-"""Copies that are late, fail, end early or come in another order change no bit; nor do full disks."""
+"""Copies that are late, fail, end early or come in another order change no bit."""
 
 from __future__ import annotations
 

@@ -120,13 +120,13 @@ class Doubled(torch.autograd.Function):
     """Saves its input and its output, and edits what it gets back through ``.data``."""
 
     @staticmethod
-    def forward(ctx, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205, D102
+    def forward(ctx, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
         y = 2 * x
         ctx.save_for_backward(x, y)
         return y
 
     @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205, D102
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
         x, y = ctx.saved_tensors
         return grad * (y / x)
 
@@ -135,16 +135,14 @@ def custom(model: nn.Module) -> list[Tensor]:
     """An autograd function written in Python."""
     x = given().abs() + 1
     for _ in range(3):
-        x = Doubled.apply(model(x)).cosh()
+        x = Doubled.apply(model(x)).cosh()  # type: ignore[no-untyped-call]
     x.mean().backward()
     return gradients(model)
 
 
 # What cannot leave: graphs of graphs, and what the program holds itself.
-ROOM = {views: 18, double: 60, held: 24, checkpointed: 40}
-PROGRAMS = (
-    *(views, retained, double, checkpointed, autocast, accumulated, frozen, held, custom),
-)
+ROOM: dict[Program, int] = {views: 18, double: 60, held: 24, checkpointed: 40}
+PROGRAMS = (*(views, retained, double, checkpointed, autocast, accumulated, frozen, held, custom),)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: str(program.__name__))

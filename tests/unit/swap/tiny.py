@@ -30,7 +30,8 @@ class Attention(nn.Module):
         batch, length, _ = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, 4, WIDTH // 4).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, WIDTH))
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, WIDTH))
+        return out
 
 
 class Block(nn.Module):
@@ -49,7 +50,8 @@ class Block(nn.Module):
         """[B, L, W] to the same."""
         x = x + self.attention(self.norm1(x))
         n = self.norm2(x)
-        return x + self.dropout(self.down(F.silu(self.gate(n)) * self.up(n)))
+        out: Tensor = x + self.dropout(self.down(F.silu(self.gate(n)) * self.up(n)))
+        return out
 
 
 class Experts(nn.Module):
@@ -86,7 +88,8 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to the same."""
-        return x + self.act(self.norm(self.conv(x)))
+        out: Tensor = x + self.act(self.norm(self.conv(x)))
+        return out
 
 
 def transformer(layers: int = 6) -> nn.Module:
