@@ -95,7 +95,7 @@ class Keeper:
             self._not_saved(self._saver.give_up("its writers got another plan"))
 
     def last(self, step: int, ledger: Ledger) -> None:
-        """The run ends with ``step``: save it unless it is or is about to be; again if it failed."""
+        """The run ends with ``step``: save it, unless that is done or under way; or again."""
         if self.step != step and not self.busy:
             self._wanted = step - 1
             self.want(step, ledger)

@@ -62,7 +62,8 @@ NEVER = {
     "ithaca.runtime.cli": ("ray", "grpc"),
 }
 USES_RAY = {
-    f"ithaca.runtime.{name}" for name in ("cluster", "controller", "crew", "doctor", "worker")
+    f"ithaca.runtime.{name}"
+    for name in ("agency", "answers", "cluster", "crew", "doctor", "driver")
 } | {"ithaca.runtime.script"}
 USES_GRPC = {"ithaca.runtime.control"}
 
