@@ -20,6 +20,7 @@ from ithaca.runtime.crew import Crew, CrewError
 from ithaca.runtime.driver import Driver, Emit
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import Event, RunEnded, Showcase, Warned
+from ithaca.runtime.faults.schedule import struck, with_faults_to_come
 from ithaca.runtime.folder import LOG
 from ithaca.runtime.lock import RunLock
 from ithaca.runtime.log import EventLog
@@ -180,7 +181,7 @@ def mission_of(start: Start, crew: Crew) -> Mission:
         run=secrets.token_hex(8),
         pid=os.getpid(),
         started=time.time(),
-        job=loaded.job,
+        job=with_faults_to_come(loaded.job, seen.plan, struck(start.folder)),
         workload_config=loaded.workload_config,
         config=loaded.config,
         fingerprint=seen.workload.fingerprint(),
