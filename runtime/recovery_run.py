@@ -91,11 +91,13 @@ class Ways:
         look: takes notes and says which workers have failed since.
         train: sees that the engines of these workers run, and wait for their part.
         settled: everybody trains under the plan.
+        point: told each named point, ``before`` or ``after`` it; a drill may strike there.
     """
 
     look: Callable[[], tuple[Failure, ...]]
     train: Callable[[Iterable[int]], None]
     settled: Callable[[Plan], None]
+    point: Callable[[str, str], None] = lambda *_: None
 
 
 def _taints(failures: Sequence[Failure]) -> bool:
@@ -169,6 +171,8 @@ class Recovery:
         Raises:
             RefusedError: nothing is possible.
         """
+        if failures:
+            self._ways.point("before", "notice")
         self._goal = None
         self.first = failures[0] if failures else None
         self._tainted = _taints(failures)
@@ -241,7 +245,9 @@ class Recovery:
         self, act: Callable[[int, Mapping[int, Standing]], None], failures: Sequence[Failure]
     ) -> None:
         """One try: raises :class:`_MoreError` if others fail meanwhile."""
+        self._ways.point("before", "fence")
         generation = self._fence(failures)
+        self._ways.point("after", "fence")
         standings = self._stand(generation, failures)
         act(generation, standings)
 
@@ -355,9 +361,11 @@ class Recovery:
             frozenset(members.leaving),
             keeper.step,
         )
+        self._ways.point("before", "decide")
         decision = self._brain.decide(situation)
         self._brain.answered(decision.chosen.strategy)
         self._told(decision, generation)
+        self._ways.point("after", "decide")
         chosen = decision.chosen
         if chosen.plan is None:
             raise RefusedError(decision.reason)
@@ -447,6 +455,7 @@ class Recovery:
         restore: Found | None = None,
     ) -> None:
         """Send ``orders`` out, and wait until everybody has met."""
+        self._ways.point("before", "order")
         desk = self._desk
         plan = next(iter(orders.values())).plan
         steady = {w: each.program for w, each in orders.items() if each.program is not None}
