@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ithaca.planner.plan import Plan
 from ithaca.planner.program import Program
 from ithaca.recovery.failure import Failure
-from ithaca.recovery.fault import Fault
+from ithaca.recovery.fault import CONTROLLER, Fault
 from ithaca.runtime.account import Account
 from ithaca.runtime.brain import Brain
 from ithaca.runtime.changes import Changes
@@ -25,6 +25,8 @@ from ithaca.runtime.crew import Crew, CrewError
 from ithaca.runtime.detector import Detector
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import Event, Missed, RunEnded, StepDone, WorkerFailed
+from ithaca.runtime.faults.injector import Injector
+from ithaca.runtime.faults.schedule import struck
 from ithaca.runtime.front import Desk, Front
 from ithaca.runtime.journal import Closed, Journal
 from ithaca.runtime.keeper import Keeper
@@ -108,6 +110,10 @@ class Controller:
         self._desk = desk
         self.front = Front(desk, Fault.parse)
         self._staff = Staff(desk, crew, journal)
+        self._faults = Injector(CONTROLLER, self._recorder.emit)
+        if mission.job.drills:
+            done = struck(mission.folder)
+            self._faults.arm(Fault.parse(text) for text in mission.job.faults if text not in done)
         self._account = Account(now, lambda: self._recorder.profile, None)
         self._brain = Brain(
             mission,
@@ -123,7 +129,7 @@ class Controller:
             journal,
             self._account,
             self._timeouts,
-            Ways(self._certain, self._staff.train, self._go_on),
+            Ways(self._certain, self._staff.train, self._go_on, self._point),
         )
         self._changes = Changes(desk, self._recovery, journal, crew.pause, now)
         self._programs: Mapping[int, Sequence[Program]] = {}
@@ -136,6 +142,7 @@ class Controller:
         """Go on where another controller of the run was; before anybody may call."""
         if self._journal.history.plan is not None:
             self._keeper.know(take_over(self._desk, self._journal.history))
+            self._point("after", "restart")
 
     def put(self, note: Note) -> None:
         """Let the controller's thread know of something. From any thread."""
@@ -233,11 +240,16 @@ class Controller:
 
     # -- what happens
 
+    def _point(self, moment: str, name: str) -> None:
+        """A named point of this process: a drill may strike."""
+        self._faults.at(self._recorder.ledger.committed, moment, name)
+
     def _read(self, note: Note) -> None:
         match note:
             case Ended():
                 self._staff.ended(note)
             case Wrote():
+                self._point("before", "checkpoint")
                 self._keeper.take(note.step, note.worker, note.answer)
             case Stepped():
                 self._stepped(note.event, note.ledger)
@@ -261,6 +273,7 @@ class Controller:
                 self._changes.consider()
 
     def _stepped(self, event: StepDone, ledger: Ledger) -> None:
+        self._point("before", "record")
         self._keeper.done(event, ledger)
         self._brain.watch(self._members.plan)
         recovered = self._account.step(event)
