@@ -26,6 +26,7 @@ SETS = [
     for size in (1, 2)
     for lost in combinations(param.values[0].plan.workers, size)  # type: ignore[union-attr]
 ]
+PAIRS = [each for each in SETS if len(each.values[1]) == 2]  # type: ignore[arg-type]
 MOMENTS = 4
 
 
@@ -57,7 +58,7 @@ def test_together(job: Case, lost: tuple[int, ...]) -> None:
         assert bool(run.rollbacks) == (bool(alone) and run.recoveries > 0)
 
 
-@pytest.mark.parametrize(("job", "lost"), [s for s in SETS if len(s.values[1]) == 2])  # type: ignore[arg-type]
+@pytest.mark.parametrize(("job", "lost"), PAIRS)
 def test_the_second_while_the_first_is_answered(job: Case, lost: tuple[int, ...]) -> None:
     for at in Phase:
         first, second = lost
