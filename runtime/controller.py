@@ -27,7 +27,7 @@ from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import Event, Missed, RunEnded, StepDone, WorkerFailed
 from ithaca.runtime.faults.injector import Injector
 from ithaca.runtime.faults.schedule import struck
-from ithaca.runtime.front import Desk, Front
+from ithaca.runtime.front import Desk, Front, fed
 from ithaca.runtime.journal import Closed, Journal
 from ithaca.runtime.keeper import Keeper
 from ithaca.runtime.ledger import Ledger
@@ -87,7 +87,7 @@ class Controller:
         resume = mission.resume
         self._recorder = Recorder(
             mission,
-            self._told(emit),
+            fed(self._feed, emit),
             resume.manifest.ledger if resume else Ledger(),
             lambda event, ledger: self._mailbox.put(Stepped(event, ledger)),
             lambda error: self._mailbox.put(Differ(error)),
@@ -359,10 +359,3 @@ class Controller:
         if missed.worker in self._members.members:
             self._detector.missed(missed)
             self._mailbox.put(Wake())
-
-    def _told(self, emit: Callable[[Event], None]) -> Callable[[Event], None]:
-        def tell(event: Event) -> None:
-            self._feed.append(event.to_json())
-            emit(event)
-
-        return tell

@@ -15,7 +15,7 @@ from ithaca.runtime.control.inbox import Inbox
 from ithaca.runtime.control.roll import Attend, Order, OrderKind, Post, Roll
 from ithaca.runtime.control.surface import Beat, BeatReply, Command, RunStatus, WorkerStatus
 from ithaca.runtime.detector import Detector
-from ithaca.runtime.events import FaultInjected
+from ithaca.runtime.events import Event, FaultInjected
 from ithaca.runtime.keeper import Keeper
 from ithaca.runtime.membership import Membership
 from ithaca.runtime.mission import Mission
@@ -178,3 +178,13 @@ class Front:
             since_s=beat.since_s,
             age_s=desk.detector.age_s(worker),
         )
+
+
+def fed(feed: EventFeed, emit: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Takes an event to those who watch, and to ``emit``."""
+
+    def take(event: Event) -> None:
+        feed.append(event.to_json())
+        emit(event)
+
+    return take
