@@ -17,6 +17,7 @@ from ithaca.planner.plan import Plan
 from ithaca.runtime.atomic import replace_file
 from ithaca.runtime.events import Event
 from ithaca.runtime.report import figures
+from ithaca.runtime.report.budget import budgets
 from ithaca.runtime.report.gantt import gantt
 from ithaca.runtime.report.notice import entries, outcome, since
 from ithaca.runtime.report.recovery import view
@@ -49,6 +50,7 @@ def build_page(events: Iterable[Event]) -> str:
             gantt_step=step,
             step_row=step_row(story),
             crew_rows=crew_rows(story, plan, measured),
+            memory=budgets(story),
             workers=[story.workers[worker] for worker in sorted(story.workers)],
             checkpoints=story.checkpoints,
             entries=entries(story),

@@ -15,6 +15,7 @@ from ithaca.runtime.events import (
     Event,
     FailureNoticed,
     FaultInjected,
+    MemoryUsed,
     PlanChosen,
     Recovered,
     RunEnded,
@@ -48,6 +49,7 @@ class Story:
         current: steps that were done under the newest plan.
         hashes: of the whole state, by number of committed steps.
         incidents: failures, and the answers to them.
+        memory: what each worker under a budget last said of it.
         end: how the last attempt ended; None if it goes on, or ended without a record.
         repeated: steps that had been done before and were given up at a resume.
         worked_s: seconds from start to end (or the last record), summed over the attempts.
@@ -64,6 +66,7 @@ class Story:
     checkpoints: list[CheckpointWritten] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     failures: list[WorkerFailed] = field(default_factory=list)
+    memory: dict[int, MemoryUsed] = field(default_factory=dict)
     incidents: list[Event] = field(default_factory=list)
     showcase: str | None = None
     end: RunEnded | None = None
@@ -143,6 +146,7 @@ def _take(story: Story, event: Event) -> None:
             story.starts.append(event)
             story.end = story.showcase = None
             story.workers.clear()
+            story.memory.clear()
             _give_up(story, event.resumed_from or 0)
         case PlanChosen():
             story.plans.append(event)
@@ -162,6 +166,8 @@ def _take(story: Story, event: Event) -> None:
         case CheckpointWritten():
             story.checkpoints.append(event)
             story.hashes[event.step] = event.state_hash
+        case MemoryUsed():
+            story.memory[event.worker] = event
         case WorkerFailed():
             story.failures.append(event)
         case FaultInjected() | FailureNoticed() | Decided() | Recovered() | ControllerRestarted():
