@@ -264,7 +264,7 @@ class _Part:
             on_fenced=self._fenced,
         )
         self._injector = Injector(
-            assignment.worker, self._tell_fault, Reach(trainer.parameters, trainer.gradients_so_far)
+            assignment.worker, self._tell_fault, Reach(trainer.parameters, trainer.gradients_so_far, self._notice)
         )
         trainer.holdings.computed = self._injector.computed
         if job.drills:
@@ -451,6 +451,14 @@ class _Part:
 
     def _fenced(self, generation: int) -> None:
         self.training.expel(f"generation {generation} goes on without this worker")
+
+    def _notice(self, _: float) -> None:
+        """Tell the run that this worker's machine will be taken away."""
+        client = self._dial()
+        try:
+            client.drain(self._assignment.worker)
+        finally:
+            client.close()
 
     def _point(self, moment: str, name: str) -> None:
         self._injector.at(self.training.trainer.step, moment, name)
