@@ -264,7 +264,9 @@ class _Part:
             on_fenced=self._fenced,
         )
         self._injector = Injector(
-            assignment.worker, self._tell_fault, Reach(trainer.parameters, trainer.gradients_so_far, self._notice)
+            assignment.worker,
+            self._tell_fault,
+            Reach(trainer.parameters, trainer.gradients_so_far, self._notice),
         )
         trainer.holdings.computed = self._injector.computed
         if job.drills:
