@@ -39,7 +39,7 @@ PEERS = Path("build/peers/bin/python")
 MOST_RESTARTS = 3
 LIMIT_S = 420.0
 ARMS = ("torchrun", "ray train", "torchft", "ithaca")
-UNDISTURBED = ("undisturbed 1", "undisturbed 2")
+UNDISTURBED = "undisturbed"
 COLUMNS = (
     "arm", "run", "step_s", "stall_s", "pause_s", "steps_repeated", "samples_repeated",
     "samples_lost", "hash", "same_as_undisturbed", "load",
@@ -80,10 +80,7 @@ def wait(processes: Sequence[subprocess.Popen[str]], output: Path) -> None:
 def torchrun(module: str, workers: int, *arguments: object) -> list[str]:
     """A command that starts ``workers`` on this machine and restarts them when one fails."""
     return [
-        str(PEERS),
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
+        *python("torch.distributed.run", "--standalone"),
         f"--nproc-per-node={workers}",
         f"--max-restarts={MOST_RESTARTS}",
         "-m",
@@ -92,21 +89,28 @@ def torchrun(module: str, workers: int, *arguments: object) -> list[str]:
     ]
 
 
+def python(module: str, *arguments: object) -> list[str]:
+    """A command that runs ``module`` in the environment of the peers."""
+    return [str(PEERS), "-m", module, *map(str, arguments)]
+
+
 def run_torchrun(task: Path, folder: Path) -> None:
-    """The group of workers under one elastic agent."""
-    command = torchrun(
-        "benchmarks.peers.elastic_worker", Task.read(task).workers, task, folder
-    )  # fmt: skip
+    """The group of workers under one elastic agent.
+
+    With one store for all starts, which is its default, the workers of a second start read the
+    addresses of the first from it and wait for them in vain; so each start gets a store of its own.
+    """
+    module, workers = "benchmarks.peers.elastic_worker", Task.read(task).workers
+    own_stores = ["env", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"]
     output = folder / "output.txt"
-    with started(command, output) as process:
+    with started([*own_stores, *torchrun(module, workers, task, folder)], output) as process:
         wait([process], output)
 
 
 def run_ray_train(task: Path, folder: Path) -> None:
     """A TorchTrainer on a Ray cluster of its own."""
     output = folder / "output.txt"
-    command = [PEERS, "-m", "benchmarks.peers.ray_train_job", task, folder]
-    with started(command, output) as process:
+    with started(python("benchmarks.peers.ray_train_job", task, folder), output) as process:
         wait([process], output)
 
 
@@ -116,7 +120,7 @@ def run_torchft(task: Path, folder: Path) -> None:
     with ExitStack() as stack:
         house = stack.enter_context(
             started(
-                [PEERS, "-m", "benchmarks.peers.torchft_lighthouse", str(workers)],
+                python("benchmarks.peers.torchft_lighthouse", workers),
                 output,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -266,6 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("arms", nargs="*", default=list(ARMS), metavar="ARM")
     parser.add_argument("--csv", type=Path, default=Path("docs/results/recovery_peers.csv"))
+    parser.add_argument("--undisturbed", type=int, default=2, help="runs without, of each arm")
     parser.add_argument("--crashes", type=int, default=3, help="runs with a fault, of each arm")
     parser.add_argument("--steps", type=int, default=usual.steps)
     parser.add_argument("--fault-step", type=int, default=18)
@@ -274,11 +279,16 @@ def main() -> None:
         parser.error(f"no arms {', '.join(unknown)}; there are {', '.join(ARMS)}")
     if not PEERS.exists() and set(arguments.arms) != {"ithaca"}:
         parser.error(f"there is no environment of the peers in {PEERS.parents[1]}; call make peers")
+    # So that nothing is left behind either when this is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sheet = Sheet(arguments.csv, COLUMNS, ("arm", "run"))
     calm = replace(usual, steps=arguments.steps)
-    runs = [*UNDISTURBED, *(f"crash {number + 1}" for number in range(arguments.crashes))]
+    runs = [f"{UNDISTURBED} {number + 1}" for number in range(arguments.undisturbed)]
+    runs += [f"crash {number + 1}" for number in range(arguments.crashes)]
     for run in runs:
-        task = calm if run in UNDISTURBED else replace(calm, fault_step=arguments.fault_step)
+        task = (
+            calm if run.startswith(UNDISTURBED) else replace(calm, fault_step=arguments.fault_step)
+        )
         for arm in arguments.arms:
             if (arm, run) not in sheet:
                 load = os.getloadavg()[0]

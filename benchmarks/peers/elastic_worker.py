@@ -55,19 +55,20 @@ def main() -> None:
     dist.init_process_group("gloo")
     worker = dist.get_rank()
     record = Record(task, folder, worker)
-    model = DistributedDataParallel(task.model())
+    module = task.model()
+    model = DistributedDataParallel(module)
     optimizer = task.optimizer(model.parameters())
     done, path = 0, folder / CHECKPOINT
     if path.exists():
         saved = torch.load(path)
-        model.module.load_state_dict(saved["model"])
+        module.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         done = saved["step"]
     for step in range(done + 1, task.steps + 1):
         train_step(model, optimizer, task, step, record, worker)
         record.committed(step, task.share(worker))
         if step % task.checkpoint_every == 0 and worker == 0:
-            state = {"model": model.module.state_dict(), "optimizer": optimizer.state_dict()}
+            state = {"model": module.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save({"step": step, **state}, path.with_suffix(".new"))
             path.with_suffix(".new").replace(path)
     record.finished(parameter_hash(model.parameters()))

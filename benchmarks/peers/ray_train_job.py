@@ -31,13 +31,14 @@ def work(config: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     worker = train.get_context().get_world_rank()
     record = Record(task, folder, worker)
-    model = prepare_model(task.model())
+    module = task.model()
+    model = prepare_model(module)
     optimizer = task.optimizer(model.parameters())
     done, newest = 0, train.get_checkpoint()
     if newest is not None:
         with newest.as_directory() as place:
             saved = torch.load(Path(place) / CHECKPOINT)
-        model.module.load_state_dict(saved["model"])
+        module.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         done = saved["step"]
     for step in range(done + 1, task.steps + 1):
@@ -48,7 +49,7 @@ def work(config: dict[str, Any]) -> None:
                 kept = None
                 if worker == 0:
                     state = {
-                        "model": model.module.state_dict(),
+                        "model": module.state_dict(),
                         "optimizer": optimizer.state_dict(),
                     }
                     torch.save({"step": step, **state}, Path(place) / CHECKPOINT)

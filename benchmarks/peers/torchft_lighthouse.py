@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import sys
 
-from torchft.coordination import LighthouseServer
+from torchft.coordination import LighthouseServer  # type: ignore[import-not-found]
 
+HOST = "127.0.0.1"
 JOIN_TIMEOUT_MS, TICK_MS = 10_000, 100
 
 
 def main() -> None:
     """Serve."""
     server = LighthouseServer(
-        bind="127.0.0.1:0",
+        bind=f"{HOST}:0",
         min_replicas=int(sys.argv[1]) - 1,
         join_timeout_ms=JOIN_TIMEOUT_MS,
         quorum_tick_ms=TICK_MS,
     )
-    print(server.address(), flush=True)
+    # The address that it gives has this machine's name, which need not lead to where it listens.
+    port = server.address().rpartition(":")[2]
+    print(f"http://{HOST}:{port}", flush=True)
     sys.stdin.read()
     server.shutdown()
 

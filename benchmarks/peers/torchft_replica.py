@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchft import DistributedDataParallel, Manager, Optimizer, ProcessGroupGloo
+from torchft import (  # type: ignore[import-not-found]
+    DistributedDataParallel,
+    Manager,
+    Optimizer,
+    ProcessGroupGloo,
+)
 
 from benchmarks.peers.record import Record
 from benchmarks.peers.task import Task, loss_sum, parameter_hash
