@@ -40,7 +40,7 @@ help: ## this list
 
 # --- use ------------------------------------------------------------------------------------------
 
-.PHONY: run test lint types unit asan format clean
+.PHONY: run test lint types unit soak asan format clean
 run: setup ## train the quickstart job
 	@$(VENV)/bin/ithaca run configs/quickstart.yaml
 
@@ -58,6 +58,12 @@ types: setup ## strict type check of product and tests
 unit: setup ## the test suite
 	@echo 'tests'
 	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup
+
+DRILLS := $(filter-out configs/drills/job.yaml,$(wildcard configs/drills/*.yaml))
+soak: setup ## every drill on real processes: half an hour
+	@$(VENV)/bin/pytest --soak tests/drills/test_real_drills.py
+	@missed=; for drill in $(DRILLS); do $(VENV)/bin/ithaca drill $$drill || missed+=" $$drill"; done; \
+	    [ -z "$$missed" ] || { echo "not passed:$$missed" >&2; exit 1; }
 
 PROGRAMS := $(patsubst csrc/tests/%.cpp,build/asan/%,$(wildcard csrc/tests/*.cpp))
 asan: $(PROGRAMS) ## the C++ kernels alone, with address and undefined-behaviour checks
