@@ -63,7 +63,7 @@ NEVER = {
 }
 USES_RAY = {
     f"ithaca.runtime.{name}"
-    for name in ("agency", "answers", "cluster", "crew", "doctor", "driver")
+    for name in ("agency", "answers", "cluster", "crew", "doctor", "driver", "drill.nodes")
 } | {"ithaca.runtime.script"}
 USES_GRPC = {"ithaca.runtime.control"}
 
