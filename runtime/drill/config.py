@@ -108,6 +108,9 @@ class DrillConfig(Section):
     """The faults, one line each, such as ``crash w1 at step 3 before B m2``."""
     soak: SoakConfig | None = None
     """Faults drawn at random, besides ``faults``."""
+    nodes: int | None = Field(default=None, ge=1, le=16)
+    """Run the disturbed job on a Ray cluster of so many nodes besides its head, all of them on
+    this machine; default: where the job says."""
     limit: Seconds = Field(default=600.0, validate_default=False)
     """The longest that one of the two runs may take."""
     expect: ExpectConfig = ExpectConfig()

@@ -11,10 +11,12 @@ import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -90,7 +92,8 @@ def exercise(
     if known:
         say("undisturbed run: its bits are known")
     say(f"disturbed run: {home / 'disturbed'}")
-    code, events, text = _run(loaded, home / "disturbed", disturbed=True)
+    with _cluster(loaded) as overrides:
+        code, events, text = _run(loaded, home / "disturbed", overrides, disturbed=True)
     result = result_of(events, code, text)
     problems = judge(drill.expect.expectation(), result, reference, loaded.faults)
     return Exercise(result, problems, home / "disturbed", known)
@@ -104,10 +107,36 @@ def _free(base: Path) -> Path:
     raise AssertionError("count() does not end")
 
 
-def _run(loaded: LoadedDrill, folder: Path, *, disturbed: bool) -> tuple[int, list[Event], str]:
+@contextmanager
+def _cluster(loaded: LoadedDrill) -> Iterator[list[str]]:
+    """The cluster of several nodes that the drill asks for, as overrides of the job."""
+    nodes, job = loaded.drill.nodes, loaded.job.job
+    if nodes is None:
+        yield []
+        return
+    slots = job.num_workers + job.recovery.spares
+    command = [sys.executable, "-m", "ithaca.runtime.drill.nodes", str(nodes), str(slots)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as cluster:
+        assert cluster.stdin is not None
+        assert cluster.stdout is not None
+        try:
+            address = cluster.stdout.readline().strip()
+            if not address:
+                raise UserError(f"a Ray cluster of {nodes} nodes could not be started here")
+            yield [f"cluster.address={address}"]
+        finally:
+            cluster.stdin.close()
+            _end(cluster, asked=True)
+
+
+def _run(
+    loaded: LoadedDrill, folder: Path, more: Sequence[str] = (), *, disturbed: bool
+) -> tuple[int, list[Event], str]:
     """Exit code, events and output of ``ithaca run``; killed, with its children, at the limit."""
     folder.mkdir(parents=True)
-    overrides = [*loaded.overrides(disturbed=disturbed), f"folder={folder}"]
+    overrides = [*loaded.overrides(disturbed=disturbed), *more, f"folder={folder}"]
     command = [sys.executable, "-m", "ithaca", "run", str(loaded.job_file), *overrides]
     output = folder / OUTPUT
     with output.open("wb") as stream:
@@ -128,19 +157,20 @@ def _run(loaded: LoadedDrill, folder: Path, *, disturbed: bool) -> tuple[int, li
     return code, events, output.read_text(errors="replace") + late
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Nothing of the run is left, however it or we ended."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+def _end(process: subprocess.Popen[Any], *, asked: bool = False) -> None:
+    """Nothing of the run is left, however it or we ended; ``asked``: it was told to end."""
+    for number in (None, signal.SIGTERM, signal.SIGKILL)[0 if asked else 1 :]:
         if process.poll() is not None:
             return
-        _signal(process, number)
+        if number is not None:
+            _signal(process, number)
         try:
             process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
             continue
 
 
-def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _signal(process: subprocess.Popen[Any], number: signal.Signals) -> None:
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:

@@ -188,6 +188,7 @@ class Injector:
             case FaultKind.KILL_RAYLET | FaultKind.STOP_RAYLET | FaultKind.KILL_HEAD:
                 _daemon(fault)
             case FaultKind.NOTICE:
+                process.kill_later(os.getpid(), fault.for_s or 0.0)
                 self._reach.notice(fault.for_s or 0.0)
 
 

@@ -30,6 +30,11 @@ def stop(pid: int, for_s: float | None) -> None:
     os.kill(pid, signal.SIGSTOP)
 
 
+def kill_later(pid: int, after_s: float) -> None:
+    """SIGKILL to ``pid`` in ``after_s`` seconds; returns at once."""
+    _helper(f"sleep {after_s:.3f}; kill -KILL {pid}")
+
+
 def slow(pid: int, for_s: float, factor: float) -> None:
     """Let ``pid`` run ``1 / factor`` of the time for ``for_s`` seconds; returns at once."""
     run_s = _PERIOD_S / factor

@@ -53,7 +53,7 @@ class Runs:
         self.code = 0
         self.calls: list[str] = []
 
-    def __call__(self, loaded: object, folder: Path, *, disturbed: bool) -> object:
+    def __call__(self, loaded: object, folder: Path, *_: object, disturbed: bool) -> object:
         self.calls.append(folder.name)
         events = self.disturbed if disturbed else self.undisturbed
         return (0 if disturbed else self.code), events, "the output"

@@ -30,7 +30,7 @@ class Bench:
         self.notices: list[float] = []
         reach = Reach(lambda: self.parameters, lambda: self.gradients, self.notices.append)
         self.injector = Injector(who, self.told.append, reach)
-        for name in ("crash", "stop", "loop", "keep_lock", "slow"):
+        for name in ("crash", "stop", "loop", "keep_lock", "slow", "kill_later"):
             monkeypatch.setattr(process, name, self._note(name))
 
     def _note(self, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
@@ -92,7 +92,8 @@ def test_every_kind_does_its_own(bench: Bench) -> None:
         "notice w1 at step 4 for 9s",
     )  # fmt: skip
     bench.pass_points()
-    assert [each.split()[0] for each in bench.done] == ["stop", "keep_lock", "slow"]
+    done = [each.split()[0] for each in bench.done]
+    assert done == ["stop", "keep_lock", "slow", "kill_later"]
     assert bench.notices == [9.0]
 
 
