@@ -14,7 +14,6 @@ import pytest
 from ithaca.runtime.events import (
     ControllerRestarted,
     Decided,
-    PlanChosen,
     Recovered,
     RunEnded,
     WorkerFailed,
@@ -95,7 +94,7 @@ def test_a_new_worker_takes_the_place_of_a_lost_one(
     run = start(steps=100_000, recovery={"strategy": "shadow"})
     until(lambda: run.step >= 20, "training")
     os.kill(run.pids()[1], signal.SIGKILL)
-    until(lambda: any("@w4" in p.plan for p in run.events(PlanChosen)), "the new worker's part")
+    until(lambda: run.plan_names(4), "the new worker's part")
     os.killpg(run.process.pid, signal.SIGINT)
     code, output = run.end()
     assert code == 0, output
