@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext
+from itertools import accumulate
 
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ from ithaca.swap.cost import cost_table
 from ithaca.swap.errors import BudgetError
 from ithaca.swap.report import Report
 from ithaca.swap.session import MemorySession
-from ithaca.swap.trace import Trace
+from ithaca.swap.trace import Role, Trace
 
 MOST_TOLD = 40
 """Decisions that a worker tells, the largest first."""
@@ -95,11 +96,14 @@ class WorkerMemory:
     def refused(self, error: torch.OutOfMemoryError) -> BudgetError:
         """What to say of a step that does not fit."""
         session, self._session = self._session, None
-        budget = session.budget_bytes if session is not None else 0
         needed = allocator.operators().memory_bytes()["refused"]
+        budget = 0
         if session is not None:
-            self._report = session.report()
-            session.__exit__(type(error), error, None)
+            budget, self._report = session.budget_bytes, session.report()
+            try:
+                session.__exit__(type(error), error, None)
+            except BudgetError as refused:
+                needed = refused.needed_bytes
         disk = "" if self._config.folder else ", or give a memory.folder with a memory.limit"
         return BudgetError(
             f"the memory budget of {about_size(budget)} is too small for this worker: at least "
@@ -171,14 +175,24 @@ class WorkerMemory:
 def memory_costs(trace: Trace) -> tuple[MemoryCost, ...]:
     """Rows from the least share of activations that a step can live with to all of them."""
     table = cost_table(trace, rows=COST_ROWS, effort=COST_EFFORT)
-    fixed = trace.persistent_bytes + trace.gradient_bytes
-    movable = table.budget_bytes[-1] - fixed
+    movable = _most_activations(trace)
+    fixed = table.budget_bytes[-1] - movable
     if movable <= 0 or table.step_s[-1] <= 0:
         return ()
     return tuple(
         MemoryCost(max(0.0, (budget - fixed) / movable), seconds / table.step_s[-1])
         for budget, seconds in zip(table.budget_bytes, table.step_s, strict=True)
     )
+
+
+def _most_activations(trace: Trace) -> int:
+    """Bytes of saved tensors that are alive at once, at most."""
+    change = [0] * (len(trace.points) + 1)
+    for saved in trace.saved:
+        if saved.role is Role.ACTIVATION:
+            change[saved.produced_at] += saved.nbytes
+            change[saved.freed_at] -= saved.nbytes
+    return max(accumulate(change))
 
 
 def _vector_bytes(program: Program, profile: Profile) -> int:

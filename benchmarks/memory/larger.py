@@ -65,7 +65,7 @@ JOBS = (
 )
 SMALL = (
     Job("activations", 64 * MIB, 128, 6, 20, 256, steps=2),
-    Job("states", 64 * MIB, 192, 12, 4, 256, steps=2),
+    Job("states", 64 * MIB, 192, 12, 4, 272, steps=2),
 )
 
 

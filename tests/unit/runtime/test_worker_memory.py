@@ -1,0 +1,145 @@
+"""A worker's engine under a budget: the bits of one without, within the budget, no leftovers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from ithaca.planner.profile import MemoryCost, Profile
+from ithaca.runtime.config.load import load
+from ithaca.runtime.config.memory import MemoryConfig
+from ithaca.runtime.config.plugin import find_workload
+from ithaca.runtime.engine.trainer import EngineSettings
+from ithaca.runtime.estimate import static_profile
+from ithaca.runtime.memory import WorkerMemory
+from ithaca.runtime.workload import Workload
+from ithaca.swap import allocator
+from ithaca.swap.errors import BudgetError
+from tests.helpers.real_job import write_job
+from tests.helpers.virtual_job import BF16, EXACT, Record, VirtualJob, layout
+
+LM = {
+    "use": "lm",
+    "dim": 64,
+    "num_layers": 4,
+    "num_heads": 2,
+    "context": 64,
+    "batch_size": 8,
+    "sample": {"bytes": 0},
+}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[Workload, Profile]:
+    """A language model of six layers, and its sizes."""
+    loaded = load(write_job(tmp_path / "jobs", workload=LM))
+    job = loaded.job
+    workload = find_workload("lm")(loaded.workload_config, seed=5, micro_batches=8)
+    return workload, static_profile(workload, job)
+
+
+def job_of(workload: Workload, settings: EngineSettings) -> VirtualJob:
+    """One worker."""
+    return VirtualJob(workload, layout(6, (1,)), settings)
+
+
+@contextmanager
+def under(job: VirtualJob, config: MemoryConfig, profile: Profile | None) -> Iterator[WorkerMemory]:
+    """The job's one worker under a budget."""
+    memory = WorkerMemory(config, job.trainers[0], profile, exact=True)
+    try:
+        yield memory
+    finally:
+        memory.suspend()
+
+
+def steps(job: VirtualJob, memory: WorkerMemory, count: int) -> list[Record]:
+    """Steps as the worker's training does them."""
+    records = []
+    for _ in range(count):
+        memory.begin_step(job.programs[0], rest=False)
+        records.append(job.step())
+        memory.end_step()
+    return records
+
+
+@pytest.mark.parametrize("settings", [EXACT, BF16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("disk", [True, False], ids=["disk", "recompute"])
+def test_40_percent_change_no_bit(
+    made: tuple[Workload, Profile], settings: EngineSettings, disk: bool, tmp_path: Path
+) -> None:
+    workload, profile = made
+    allocator.install()
+    reference = job_of(workload, settings).run(4)
+    job = job_of(workload, settings)
+    folder = {"folder": str(tmp_path), "limit": "1GiB"} if disk else {}
+    with under(job, MemoryConfig.model_validate({"budget": "40%", **folder}), profile) as memory:
+        assert steps(job, memory, 4) == reference
+        used = memory.used(0, 4)
+    assert used is not None
+    assert used.peak_bytes <= used.budget_bytes
+    assert used.plan_hits > 0.9
+    assert (used.out_bytes > 1 << 20) if disk else (used.replays > 0)
+    assert used.decisions
+    assert allocator.usage().cap is None
+    assert {path.name for path in tmp_path.iterdir()} == {"jobs"}
+
+
+def test_costs_are_shares_and_slowdowns(made: tuple[Workload, Profile], tmp_path: Path) -> None:
+    workload, profile = made
+    allocator.install()
+    job = job_of(workload, EXACT)
+    config = MemoryConfig(budget="60%", folder=str(tmp_path), limit=1 << 30)
+    with under(job, config, profile) as memory:
+        steps(job, memory, 3)
+        rows = memory.costs()
+    assert all(isinstance(row, MemoryCost) for row in rows)
+    assert [row.share for row in rows] == sorted(row.share for row in rows)
+    assert [row.slowdown for row in rows] == sorted((r.slowdown for r in rows), reverse=True)
+    assert rows[-1].share == pytest.approx(1)
+    assert rows[-1].slowdown == 1
+    assert rows[0].share < 0.6
+
+
+def test_a_session_follows_the_layers_and_can_be_suspended_in_a_step(
+    made: tuple[Workload, Profile], tmp_path: Path
+) -> None:
+    workload, profile = made
+    allocator.install()
+    reference = job_of(workload, EXACT).run(4)
+    job = job_of(workload, EXACT)
+    config = MemoryConfig(budget="40%", folder=str(tmp_path), limit=1 << 30)
+    with under(job, config, profile) as memory:
+        records = steps(job, memory, 2)
+        memory.suspend()
+        assert allocator.usage().cap is None
+        memory.begin_step(job.programs[0], rest=True)
+        records.append(job.step())  # the rest of a step that was interrupted: without a session
+        memory.end_step()
+        records += steps(job, memory, 1)
+        assert allocator.usage().cap is not None
+    assert records == reference
+
+
+def test_a_budget_that_cannot_do_says_what_would(made: tuple[Workload, Profile]) -> None:
+    workload, _ = made
+    allocator.install()
+    job = job_of(workload, EXACT)
+    held = sum(
+        p.nbytes for layer in job.trainers[0].holdings.layers.values() for p in layer.masters
+    )
+    needed = allocator.usage().allocated + held // 8
+    with under(job, MemoryConfig(budget=f"{needed}B"), None) as memory:
+        memory.begin_step(job.programs[0], rest=False)
+        with pytest.raises(torch.OutOfMemoryError) as caught:
+            job.train()
+        refused = memory.refused(caught.value)
+    assert isinstance(refused, BudgetError)
+    assert refused.needed_bytes > needed
+    assert "memory.budget" in str(refused)
+    assert "memory.folder" in str(refused)
+    assert allocator.usage().cap is None
