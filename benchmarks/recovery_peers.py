@@ -120,7 +120,7 @@ def run_torchft(task: Path, folder: Path) -> None:
     with ExitStack() as stack:
         house = stack.enter_context(
             started(
-                python("benchmarks.peers.torchft_lighthouse", workers),
+                python("benchmarks.peers.torchft_lighthouse"),
                 output,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -1,6 +1,6 @@
-"""torchft's lighthouse, until its standard input closes: ``... WORKERS``; prints its address.
+"""torchft's lighthouse, until its standard input closes; prints its address.
 
-The timeouts are those of torchft's README; a quorum is all workers but one, or more.
+The settings are those of torchft's README.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main() -> None:
     """Serve."""
     server = LighthouseServer(
         bind=f"{HOST}:0",
-        min_replicas=int(sys.argv[1]) - 1,
+        min_replicas=1,
         join_timeout_ms=JOIN_TIMEOUT_MS,
         quorum_tick_ms=TICK_MS,
     )

@@ -32,12 +32,15 @@ CALL_S = 10.0
 """Timeout of everything else, quorum included."""
 START_S = 120.0
 """Until all replicas have loaded torch for the first time."""
+HEARTBEATS_S = 1.0
+"""Ten heartbeats: then the lighthouse knows of all, and the first quorum waits for all."""
 
 
-def wait_for_others(folder: Path, workers: int) -> None:
-    """Return once every replica has begun, so that the first quorum has them all."""
+def meet(folder: Path, replica: int, workers: int) -> None:
+    """Return once every replica has a manager that tells the lighthouse of it."""
+    (folder / f"ready-{replica}").touch()
     deadline = time.monotonic() + START_S
-    while len(list(folder.glob("worker-*.jsonl"))) < workers:
+    while len(list(folder.glob("ready-*"))) < workers:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not all of {workers} replicas began within {START_S:g} s")
         time.sleep(0.01)
@@ -50,7 +53,6 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO)
     torch.set_num_threads(1)
     record = Record(task, folder, replica)
-    wait_for_others(folder, task.workers)
     module = task.model()
     inner = task.optimizer(module.parameters())
 
@@ -70,6 +72,9 @@ def main() -> None:
         replica_id=f"replica-{replica}-",
         init_sync=False,  # the weights are the same everywhere, by seed
     )
+    if not (folder / f"ready-{replica}").exists():  # one that comes back waits for nobody
+        meet(folder, replica, task.workers)
+        time.sleep(HEARTBEATS_S)
     model = DistributedDataParallel(manager, module)
     optimizer = Optimizer(manager, inner)
     share = task.share(replica)
