@@ -2,8 +2,8 @@
 // them to the disk and back, and brings them back whenever they are asked for.
 //
 // A storage stays the same object all the time; only its data pointer changes. So views, offsets
-// and strides need no care: whoever has the tensor has the right one. Bytes are moved only while nobody
-// but autograd, through the aliases that we packed, can reach the storage.
+// and strides need no care: whoever has the tensor has the right one. Bytes are moved only while
+// nobody but autograd, through the aliases that we packed, can reach the storage.
 //
 // Knows torch, not Python. Never takes Python's lock, and never allocates while it holds its own.
 #pragma once
