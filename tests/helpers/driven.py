@@ -74,6 +74,7 @@ class Driven:
 
     def plan_names(self, worker: int) -> bool:
         """Whether some plan so far has a part for ``worker``."""
+        assert self.process.poll() in (None, 0), self.process.communicate()[0]
         return f"@w{worker}".encode() in self._tail(1 << 30)
 
     def _tail(self, most: int) -> bytes:

@@ -91,7 +91,7 @@ def test_a_fault_while_the_controller_is_replaced_waits_for_it(
 def test_a_new_worker_takes_the_place_of_a_lost_one(
     start: Start, reference: dict[int, str]
 ) -> None:
-    run = start(steps=100_000, recovery={"strategy": "shadow"})
+    run = start(steps=100_000)
     until(lambda: run.step >= 20, "training")
     os.kill(run.pids()[1], signal.SIGKILL)
     until(lambda: run.plan_names(4), "the new worker's part")
