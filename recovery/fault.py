@@ -81,6 +81,9 @@ validation, and its part of a checkpoint."""
 CONTROLLER_POINTS = ("notice", "fence", "decide", "order", "record", "checkpoint", "restart")
 """Named points of the controller: it notices a failure, fences, decides, gives orders, writes
 down a committed step, completes a checkpoint, takes up a run again."""
+BESIDE_STEPS = frozenset({"save", "checkpoint"})
+"""Points that come some time behind the step they belong to: the first one at or behind the step
+is meant."""
 ON_CONTROLLER = frozenset({FaultKind.CRASH, FaultKind.STOP, FaultKind.SLOW, FaultKind.GIL})
 NEEDS_TIME = frozenset({FaultKind.SLOW, FaultKind.DISK_SLOW, FaultKind.NOTICE})
 TAKES_TIME = NEEDS_TIME | {
@@ -158,10 +161,12 @@ class Fault:
             return False
         if not self.what:
             return True
-        # The same point in a later step is another point.
-        if point.step != self.step or point.moment is not self.moment:
-            return False
         wanted, words = self.what.split(), point.what.split()
+        # The same point in a later step is another point.
+        if point.step != self.step and wanted[0] not in BESIDE_STEPS:
+            return False
+        if point.moment is not self.moment:
+            return False
         return wanted[0] == words[0] and _in_order(wanted[1:], words[1:])
 
     def on(self, plan: Plan) -> Fault:

@@ -124,10 +124,17 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the records tell: the episodes, and the faults that no recovery was needed for."""
+    """What the records tell.
+
+    Attributes:
+        episodes: the recoveries, in order.
+        unnoticed: faults that no recovery was needed for.
+        restarts: when a lost controller had been replaced, seconds since the epoch.
+    """
 
     episodes: tuple[Episode, ...]
     unnoticed: tuple[Injection, ...]
+    restarts: tuple[float, ...] = ()
 
 
 def account(records: Iterable[Record]) -> Account:
@@ -139,9 +146,12 @@ def account(records: Iterable[Record]) -> Account:
     """
     episodes: list[Episode] = []
     pending: list[Injection] = []
+    restarts: list[float] = []
     current = Episode()
     for record in records:
         match record.get("kind"):
+            case "controller_restarted":
+                restarts.append(record["time_s"])
             case "fault_injected":
                 pending.append(_injection(record))
             case "failure_noticed":
@@ -154,7 +164,7 @@ def account(records: Iterable[Record]) -> Account:
     if current.notices or current.choices:
         last = current.choices[-1].strategy if current.choices else ""
         episodes.append(replace(current, strategy=last))
-    return _with_injections(episodes, pending)
+    return replace(_with_injections(episodes, pending), restarts=tuple(restarts))
 
 
 def _with_injections(episodes: list[Episode], injections: list[Injection]) -> Account:

@@ -22,6 +22,8 @@ def tell_account(account: Account) -> Iterator[str]:
         yield from _episode(number, episode)
     for injection in account.unnoticed:
         yield f"without a recovery: {injection.fault}"
+    if account.restarts:
+        yield f"the controller was replaced {plural(len(account.restarts), 'time')}"
     if account.episodes:
         yield headline(account)
 

@@ -104,6 +104,12 @@ def test_a_point_is_meant_by_its_step_its_side_and_its_words() -> None:
     assert not fault.matches(at(3, "before", "B m22"))
 
 
+def test_a_checkpoint_is_written_some_time_behind_its_step() -> None:
+    fault = Fault.parse("crash w1 at step 3 before save")
+    assert [fault.matches(at(step, "before", "save")) for step in (2, 3, 5)] == [False, True, True]
+    assert not fault.matches(at(4, "after", "save"))
+
+
 def test_without_words_the_first_point_is_meant_however_late() -> None:
     fault = Fault.parse("crash w1 at step 3")
     assert not fault.matches(at(2, "after", "STEP 0:3"))

@@ -112,6 +112,13 @@ def test_a_joined_worker_is_an_episode_without_a_failure() -> None:
     assert episode.latency_s is None
 
 
+def test_replaced_controllers_are_counted() -> None:
+    restart = {"kind": "controller_restarted", "time_s": 10.2, "incarnation": 1}
+    found = account([injected(10.0, None), restart, *ONE])
+    assert found.restarts == (10.2,)
+    assert len(found.episodes) == 1
+
+
 def test_records_of_a_later_version_are_read() -> None:
     (episode,) = account([{**record, "more": 1} for record in ONE]).episodes
     assert episode.recovered
