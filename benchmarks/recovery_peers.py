@@ -198,7 +198,8 @@ def lines_of_run(events: Sequence[Event], task: Task) -> list[dict[str, Any]]:
                 common = {"time_s": event.time_s, "worker": 0, "step": task.fault_step}
                 lines += [{"kind": "computed", "micro_batch": m, **common} for m in again]
             case RunEnded():
-                lines.append({"kind": "finished", "time_s": event.time_s, "hash": event.state_hash})
+                common = {"time_s": event.time_s, "worker": 0}
+                lines.append({"kind": "finished", "hash": event.state_hash, **common})
     return lines
 
 

@@ -7,6 +7,7 @@ workers are started again and load the newest checkpoint.
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from benchmarks.peers.record import Record
 from benchmarks.peers.task import Task, loss_sum, parameter_hash
 
 CHECKPOINT = "checkpoint.pt"
+GOODBYE_S = 2.0
 
 
 def train_step(
@@ -72,6 +74,10 @@ def main() -> None:
             torch.save({"step": step, **state}, path.with_suffix(".new"))
             path.with_suffix(".new").replace(path)
     record.finished(parameter_hash(model.parameters()))
+    dist.barrier()
+    if worker == 0:
+        # It serves the store; who still uses that while it goes is aborted, and all start again.
+        time.sleep(GOODBYE_S)
     dist.destroy_process_group()
 
 

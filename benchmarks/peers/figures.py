@@ -49,7 +49,7 @@ def progress(lines: Iterable[Line]) -> list[tuple[float, int]]:
     """
     first: dict[tuple[int, int], float] = {}
     attempt: Counter[tuple[int, int]] = Counter()
-    for line in sorted(lines, key=lambda line: line["time_s"]):
+    for line in sorted(lines, key=_time_s):
         if line["kind"] == "committed":
             worker_step = line["worker"], line["step"]
             attempt[worker_step] += 1
@@ -95,7 +95,8 @@ def figures(
     Raises:
         UnfinishedError: there is no final state, or there are several.
     """
-    hashes = {line["hash"] for line in lines if line["kind"] == "finished"}
+    ended = sorted((line for line in lines if line["kind"] == "finished"), key=_time_s)
+    hashes = set({line["worker"]: line["hash"] for line in ended}.values())
     if len(hashes) != 1:
         raise UnfinishedError(f"{len(hashes)} different final states: {sorted(hashes)}")
     commits = progress(lines)
@@ -115,10 +116,15 @@ def figures(
     )
 
 
+def _time_s(line: Line) -> float:
+    seconds: float = line["time_s"]
+    return seconds
+
+
 def _used(lines: Iterable[Line]) -> int:
     """Micro-batches in the gradients of the final trajectory: each worker's last say counts."""
     last: dict[tuple[int, int], Sequence[int]] = {}
-    for line in sorted(lines, key=lambda line: line["time_s"]):
+    for line in sorted(lines, key=_time_s):
         if line["kind"] == "committed":
             last[line["worker"], line["step"]] = line["micro_batches"]
     return sum(len(used) for used in last.values())

@@ -73,8 +73,10 @@ def test_steps_without_a_worker_lose_its_samples() -> None:
 
 
 def test_workers_that_end_differently_are_noticed() -> None:
-    lines = [*step_lines(1, 1.0), *step_lines(2, 2.0), *finished("a"), *finished("b")]
+    lines = [*step_lines(1, 1.0), *step_lines(2, 2.0), *finished("a")]
+    other = {**lines[-1], "time_s": 98.0, "hash": "b"}
+    assert cost([other, *lines], steps=2).state_hash == "a"  # it was started again
     with pytest.raises(UnfinishedError, match="2 different final states"):
-        cost(lines, steps=2)
+        cost([*lines, {**other, "time_s": 99.5}], steps=2)
     with pytest.raises(UnfinishedError, match="0 different"):
         cost(list(step_lines(1, 1.0)), steps=1)
