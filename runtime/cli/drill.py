@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ithaca.runtime.drill.tell import tell
 
     done = exercise(loaded, arguments.folder, lambda line: print(line, flush=True), arguments.fresh)
-    for line in tell(done.result, done.problems):
+    for line in tell(done.result, done.problems, loaded.drill.expect.identical):
         print(line)
     print(f"report: {done.folder / 'report.html'}")
     return 1 if done.problems else 0

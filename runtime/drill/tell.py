@@ -10,9 +10,15 @@ from ithaca.runtime.report.recovery import headline, spoken, title, where
 from ithaca.runtime.report.wording import duration, plural, printable
 
 
-def tell(result: Result, problems: Sequence[str]) -> Iterator[str]:
-    """The lines; ``problems`` are the judge's."""
-    for line in _lines(result, problems):
+def tell(result: Result, problems: Sequence[str], compared: bool = True) -> Iterator[str]:
+    """The lines.
+
+    Args:
+        result: of the disturbed run.
+        problems: the judge's.
+        compared: the bits were compared with those of the undisturbed run.
+    """
+    for line in _lines(result, problems, compared):
         yield printable(line)
 
 

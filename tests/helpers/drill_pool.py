@@ -72,7 +72,12 @@ class Pool:
                 self.give_back(crew)
         return events
 
-    def disturbed(self, folder: Path, faults: Sequence[str], **changes: Any) -> Result:  # noqa: ANN401
+    def disturbed(
+        self,
+        folder: Path,
+        faults: Sequence[str],
+        **changes: Any,  # noqa: ANN401 - YAML values
+    ) -> Result:
         """Run a small job with faults; what it left behind."""
         path = write_job(folder / "job", drills=True, faults=list(faults), **changes)
         return result_of(self.run(load(path), folder / "run"))

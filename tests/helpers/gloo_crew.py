@@ -18,7 +18,7 @@ from ithaca.runtime.engine.wake import Graveyard, wake
 SIZE, VICTIM, BACKSTOP_S = 4, 1, 60.0
 
 
-def group_of(store: dist.Store, name: str, rank: int, size: int) -> Any:  # noqa: ANN401 - torch's group
+def group_of(store: dist.Store, name: str, rank: int, size: int) -> Any:  # noqa: ANN401
     """A gloo group whose own timeout is far longer than the test."""
     return dist.ProcessGroupGloo(
         dist.PrefixStore(name, store), rank, size, timedelta(seconds=BACKSTOP_S)

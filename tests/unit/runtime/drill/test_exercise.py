@@ -97,6 +97,10 @@ def test_a_recovery_without_a_trace_passes(runs: Runs, do: Do) -> None:
         assert part in text, text
 
 
+def test_what_was_not_compared_is_not_claimed(runs: Runs, do: Do) -> None:
+    assert list(tell(do().result, (), compared=False))[-1] == "passed; bits were not compared"
+
+
 def test_another_bit_fails(runs: Runs, do: Do) -> None:
     runs.disturbed = [
         replace(e, loss=e.loss + 1e-15) if isinstance(e, StepDone) and e.step == 6 else e
