@@ -215,11 +215,16 @@ def summary(rows: Iterable[dict[str, str]]) -> Iterator[str]:
         yield f"{arm}: {len(mine)} drills, {same} with the bits of the undisturbed run"
         for name in ("detect_s", "notice_to_action_s", "notice_to_reduce_s", "fault_to_reduce_s",
                      "predicted_s", "redo_s", "pause_s", "told_pause_s"):  # fmt: skip
-            values = [float(row[name]) for row in mine]
-            yield (
-                f"  {name:20} median {statistics.median(values):7.3f}  "
-                f"p99 {quantile(values, 0.99):7.3f}  largest {max(values):7.3f}"
-            )
+            yield _spread(name, [float(row[name]) for row in mine])
+        longer = [float(row["faulted_s"]) - float(row["predicted_s"]) for row in mine]
+        yield _spread("with what was redone", longer)
+
+
+def _spread(name: str, values: Sequence[float]) -> str:
+    return (
+        f"  {name:20} median {statistics.median(values):7.3f}  "
+        f"p99 {quantile(values, 0.99):7.3f}  largest {max(values):7.3f}"
+    )
 
 
 def measure(

@@ -47,7 +47,8 @@ class Emulated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` is [rows, width], and so is the result."""
-        out: Tensor = _Wait.apply(torch.tanh(self.mix(x)), *self._seconds)  # type: ignore[no-untyped-call]
+        mixed = torch.tanh(self.mix(x))
+        out: Tensor = _Wait.apply(mixed, *self._seconds)  # type: ignore[no-untyped-call]
         return out
 
 
