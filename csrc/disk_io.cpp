@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -149,11 +150,10 @@ void DiskIo::submit(Request request) {
 }
 
 void* DiskIo::map(Extent extent) const {
-  // Reading beyond the end of the file would be an error of the bus.
-  if (ftruncate(file_, std::max<std::int64_t>(lseek(file_, 0, SEEK_END),
-                                              extent.offset + extent.size)) != 0) {
-    return nullptr;
-  }
+  // Reading beyond the end of the file would be an error of the bus. It has been written whole, so
+  // the file is long enough; to set its length here would cut off what others write meanwhile.
+  struct stat known {};
+  if (fstat(file_, &known) != 0 || known.st_size < extent.offset + extent.size) return nullptr;
   void* memory = mmap(nullptr, extent.size, PROT_READ | PROT_WRITE, MAP_SHARED, file_,
                       extent.offset);
   return memory == MAP_FAILED ? nullptr : memory;
