@@ -149,7 +149,7 @@ def estimate(model: nn.Module, shapes: Shapes) -> Estimate:
             ]
             if results:
                 torch.autograd.backward([part.sum() for part in results])
-    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
         raise Unsupported(
             f"this model cannot be estimated by shapes alone, it needs values: {error}"
         ) from error

@@ -14,7 +14,7 @@ def check_supported(model: nn.Module) -> None:
         raise Unsupported(f"a memory session is for a torch.nn.Module, not {type(model).__name__}")
     for name, module in model.named_modules():
         where = name or "the model"
-        if hasattr(module, "_orig_mod"):
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None):
             raise Unsupported(
                 f"{where} is compiled by torch.compile, which decides itself what to save; "
                 "give the module that was compiled (its _orig_mod), uncompiled"

@@ -11,7 +11,7 @@ from ithaca.runtime.crew import Crew
 from ithaca.runtime.events import FailureNoticed, MemoryUsed, Missed
 from tests.helpers.real_job import Ran, run_job
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(600)]
 
 LM: dict[str, Any] = {
     "workload": {
