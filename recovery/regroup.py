@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ithaca.planner.plan import Plan
 from ithaca.planner.program import Compute
@@ -21,11 +21,16 @@ class Regrouping:
 
     Attributes:
         orders: of every worker in the plan, and of those that only give state away.
-        redone: what others compute of what lost workers had in the step under way.
+        redone_by: by worker, what it computes of what lost workers had in the step under way.
     """
 
     orders: Mapping[int, Orders]
-    redone: tuple[Compute, ...] = ()
+    redone_by: Mapping[int, tuple[Compute, ...]] = field(default_factory=dict)
+
+    @property
+    def redone(self) -> tuple[Compute, ...]:
+        """All that is computed again."""
+        return tuple(compute for each in self.redone_by.values() for compute in each)
 
 
 def regroup(

@@ -40,11 +40,11 @@ class Rest:
 
     Attributes:
         programs: of every worker of the plan.
-        redone: computes of parts that a lost worker had done, or may have done, before.
+        redone: by worker, its computes of parts that a lost worker had done, or may have done.
     """
 
     programs: Mapping[int, Program]
-    redone: tuple[Compute, ...]
+    redone: Mapping[int, tuple[Compute, ...]]
 
 
 def rest_of_step(
@@ -306,18 +306,19 @@ def _redone(
     actions: Mapping[int, Sequence[Action]],
     before: Plan | None,
     standings: Mapping[int, Standing],
-) -> tuple[Compute, ...]:
+) -> dict[int, tuple[Compute, ...]]:
     """Computes of what the plan before had given to somebody who is gone."""
     if before is None:
-        return ()
+        return {}
     gone = {worker for worker in before.workers if worker not in standings}
-    computes = [a for w in sorted(actions) for a in actions[w] if isinstance(a, Compute)]
-    found = []
-    for action in computes:
+    found: dict[int, list[Compute]] = {}
+    computes = [(w, a) for w in sorted(actions) for a in actions[w] if isinstance(a, Compute)]
+    for worker, action in computes:
         owners = [(layer, before.worker_of(layer, action.micro_batch)) for layer in action.layers]
         for lost, run in groupby(owners, key=lambda owner: owner[1] in gone):
             layers = [layer for layer, _ in run]
             if lost:
                 span = Span(layers[0], layers[-1] + 1)
-                found.append(Compute(action.op, span, action.micro_batch))
-    return tuple(found)
+                redone = Compute(action.op, span, action.micro_batch)
+                found.setdefault(worker, []).append(redone)
+    return {worker: tuple(each) for worker, each in found.items()}

@@ -19,6 +19,7 @@ class Tally:
         norm: global norm of the gradient of the mean loss, before clipping.
         finite: neither losses nor gradients hold a NaN or an infinity.
         culprit: where the first one is, in words; empty if finite.
+        micro_batches: whose losses are in it; all of the step, or it was not committed.
         pause: somebody was asked to stand still after this step, for a new plan.
     """
 
@@ -32,3 +33,4 @@ class Tally:
     finite: bool
     culprit: str
     pause: bool = False
+    micro_batches: int = 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from ithaca.planner.plan import Plan
 from ithaca.planner.profile import Profile
@@ -15,6 +17,9 @@ from ithaca.recovery.standing import Standing
 from ithaca.recovery.strategy import Candidate
 from ithaca.recovery.timeline import PHASES
 from ithaca.runtime.events import Recovered, StepDone
+
+_RECENT = 16
+"""Steps that tell how long an undisturbed one takes, where no prediction was measured."""
 
 
 @dataclass(slots=True)
@@ -28,7 +33,7 @@ class _Open:
     settled_s: float | None = None
     generation: int = -1
     chosen: Candidate | None = None
-    redone: tuple[Compute, ...] = ()
+    redone: Mapping[int, tuple[Compute, ...]] = field(default_factory=dict)
     given_up: int = 0
     late_before: float = 0.0
     failures: list[Failure] = field(default_factory=list)
@@ -51,6 +56,7 @@ class Account:
         self._step_s = step_s
         self._open: _Open | None = None
         self._last_step_s: float | None = None
+        self._recent: deque[float] = deque(maxlen=_RECENT)
         self._moved: Mapping[int, float] = {}
 
     def begin(self, failures: Sequence[Failure]) -> None:
@@ -80,7 +86,7 @@ class Account:
     def regrouped(self, regrouping: Regrouping, plan: Plan) -> None:
         """Orders were made; what is in them that is done a second time."""
         if self._open is not None:
-            self._open.redone = regrouping.redone
+            self._open.redone = regrouping.redone_by
             self._open.generation = plan.generation
 
     def rolled_back(self, standings: Mapping[int, Standing], step: int, plan: Plan) -> None:
@@ -100,13 +106,17 @@ class Account:
         now, before = self.now(), self._last_step_s
         self._last_step_s = now
         was = self._open
-        if was is None or was.settled_s is None or event.generation < was.generation:
+        if was is None:
+            self._recent.append(event.seconds)
+            return None
+        if was.settled_s is None or event.generation < was.generation:
             return None
         self._open = None
         redo_s = self._redo_s(was.redone)
         took_s = now - before if before is not None else now - was.since_s
         predicted = was.chosen.step_s if was.chosen else None
-        undisturbed = self._step_s if self._step_s is not None else predicted or 0.0
+        usual = median(self._recent) if self._recent else predicted or 0.0
+        undisturbed = self._step_s if self._step_s is not None else usual
         if predicted is not None:
             self._step_s = predicted
         return Recovered(
@@ -121,10 +131,11 @@ class Account:
                     "micro_batch": compute.micro_batch,
                     "op": compute.op.value,
                 }
-                for compute in was.redone
+                for each in was.redone.values()
+                for compute in each
             ],
-            redone_micro_batches=was.given_up or len({c.micro_batch for c in was.redone}),
-            lost_samples=0,
+            redone_micro_batches=was.given_up or _micro_batches(was.redone),
+            lost_samples=_lost(event, was.chosen.plan if was.chosen else None),
             pause_s=took_s - undisturbed - redo_s,
             predicted_step_s=predicted,
             predicted_transition_s=was.chosen.transition_s if was.chosen else None,
@@ -149,8 +160,8 @@ class Account:
         )
         return dict(zip(PHASES, values, strict=True))
 
-    def _redo_s(self, redone: Sequence[Compute]) -> float:
-        """What the redone work takes on one worker, by the profile: its longest share."""
+    def _redo_s(self, redone: Mapping[int, tuple[Compute, ...]]) -> float:
+        """What the redone work takes by the profile, on the worker that has most of it."""
         layers = self._profile().layers
         seconds = {
             Op.F: lambda layer: layer.forward_s,
@@ -158,6 +169,20 @@ class Account:
             Op.I: lambda layer: layer.input_s,
             Op.W: lambda layer: layer.weight_s,
         }
-        return sum(
-            seconds[compute.op](layers[index]) for compute in redone for index in compute.layers
-        )
+        shares = [
+            sum(seconds[compute.op](layers[index]) for compute in each for index in compute.layers)
+            for each in redone.values()
+        ]
+        return max(shares, default=0.0)
+
+
+def _micro_batches(redone: Mapping[int, tuple[Compute, ...]]) -> int:
+    return len({compute.micro_batch for each in redone.values() for compute in each})
+
+
+def _lost(event: StepDone, plan: Plan | None) -> int:
+    """Samples of the step whose losses are not in it."""
+    if plan is None or not event.micro_batches:
+        return 0
+    missing = plan.num_micro_batches - event.micro_batches
+    return round(missing * event.samples / event.micro_batches)

@@ -72,7 +72,7 @@ class StepDone(Event):
 
     ``loss`` is the mean over ``count`` terms; ``auxiliary`` the mean of the layers' own losses;
     ``norm`` the global gradient norm before clipping; ``skipped`` says that a NaN policy left
-    the update out.
+    the update out; ``micro_batches`` counts those whose losses are in it.
     """
 
     kind: ClassVar[str] = "step_done"
@@ -86,6 +86,7 @@ class StepDone(Event):
     samples: int
     seconds: float
     skipped: bool = False
+    micro_batches: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

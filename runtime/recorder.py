@@ -137,6 +137,7 @@ class Recorder:
                     samples=tally.samples,
                     seconds=max(0.0, time.time() - self.last.time_s) if self.last else 0.0,
                     skipped=not tally.finite,
+                    micro_batches=tally.micro_batches,
                 )
             )
 

@@ -224,6 +224,7 @@ class Reports:
             samples=tally.samples,
             seconds=seconds,
             skipped=not tally.finite,
+            micro_batches=tally.micro_batches,
         )
 
     def _timeline(self, began_s: float, rows: list[Row]) -> Timeline:

@@ -158,7 +158,18 @@ class Ballot:
         norm = math.sqrt(sum(squares[:, 1].tolist())) / count
         culprit = _first_not_finite(squares, losses, auxiliaries)
         finite = not culprit
-        return Tally(committed, False, count, samples, loss, auxiliary, norm, finite, culprit)
+        return Tally(
+            committed,
+            False,
+            count,
+            samples,
+            loss,
+            auxiliary,
+            norm,
+            finite,
+            culprit,
+            micro_batches=int(losses[:, 0].sum()),
+        )
 
 
 def _merge_replicas(ours: Floats, theirs: Floats) -> None:

@@ -43,8 +43,10 @@ MAY_IMPORT = {
         f"ithaca.runtime.engine.hashing ithaca.runtime.ledger ithaca.runtime.lock {LOW}"
     ),
     "ithaca.runtime.control": f"google grpc grpc_tools {LOW}",
+    # Of recovery the engine knows the words of a new generation, not the decisions.
     "ithaca.runtime.engine": (
-        "numpy torch pydantic deepspeed "
+        "numpy torch pydantic deepspeed ithaca.recovery.orders ithaca.recovery.standing "
+        "ithaca.recovery.strategy ithaca.recovery.tally "
         f"ithaca.planner ithaca.runtime.config ithaca.runtime.workload {LOW}"
     ),
     "ithaca.runtime.report": (
