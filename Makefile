@@ -97,6 +97,15 @@ $(PEERS)/.ready: $(wildcard requirements/peers/*.txt) | setup
 	@$(PIP) --python $(PEERS)/bin/python install --no-deps $(addprefix -r ,$^)
 	@touch $@
 
+.PHONY: faces gpu
+faces: peers ## our faces to other libraries, tried with these libraries
+	@PYTHONPATH=src $(PEERS)/bin/python -m pytest tests/peers
+
+# For machines with a GPU, torch, triton, numpy and pytest, and nothing of our set-up.
+gpu: ## the tests that need a GPU, with PYTHON's own torch
+	@$(PYTHON) setup.py --quiet build_ext --inplace
+	@$(PYTHON) -m pytest -c tests/gpu/pytest.ini --rootdir . --confcutdir=tests/gpu tests/gpu
+
 # --- set-up ---------------------------------------------------------------------------------------
 
 define install

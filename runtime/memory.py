@@ -16,7 +16,7 @@ from torch import nn
 
 from ithaca.planner.memory import num_partials, usage
 from ithaca.planner.profile import MemoryCost, Profile
-from ithaca.planner.program import Program, Reduce
+from ithaca.planner.program import Compute, Op, Program, Reduce
 from ithaca.runtime.config.memory import MemoryConfig
 from ithaca.runtime.config.units import about_size
 from ithaca.runtime.engine.trainer import Trainer
@@ -167,6 +167,7 @@ class WorkerMemory:
         vectors = _vector_bytes(program, self._profile)
         other = allocator.usage().allocated - planned.parameters - planned.state
         fixed = planned.peak - planned.activations + vectors + max(0, other)
+        fixed += _owed_bytes(program, self._profile)
         budget = config.bytes_for(fixed, planned.activations)
         assert budget is not None
         return budget
@@ -193,6 +194,17 @@ def _most_activations(trace: Trace) -> int:
             change[saved.produced_at] += saved.nbytes
             change[saved.freed_at] -= saved.nbytes
     return max(accumulate(change))
+
+
+def _owed_bytes(program: Program, profile: Profile) -> int:
+    """What waits between I and W at most: about as many gradients as there are activations."""
+    owed = most = 0
+    for action in program.actions:
+        if isinstance(action, Compute) and action.op in (Op.I, Op.W):
+            size = sum(profile.layers[layer].activation_bytes for layer in action.layers)
+            owed += size if action.op is Op.I else -size
+            most = max(most, owed)
+    return most
 
 
 def _vector_bytes(program: Program, profile: Profile) -> int:

@@ -195,10 +195,12 @@ class Training:
             self._over = False
         try:
             return self._generations()
-        except torch.OutOfMemoryError as error:
-            if self.memory is None:
+        except RuntimeError as error:
+            # The split backward wraps whatever it meets.
+            cause = error if isinstance(error, torch.OutOfMemoryError) else error.__cause__
+            if self.memory is None or not isinstance(cause, torch.OutOfMemoryError):
                 raise
-            raise self.memory.refused(error) from error
+            raise self.memory.refused(cause) from error
         finally:
             if self.memory is not None:
                 self.memory.suspend()

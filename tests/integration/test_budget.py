@@ -36,15 +36,15 @@ def reference(crew: Crew, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     return run_job(crew, folder / "run", layout={"pipelines": 1, "stages": 2}, **LM)
 
 
+TWO_STAGES = {"pipelines": 1, "stages": 2}
+SPLIT = {"pipelines": 2, "stages": 2, "schedule": "1f1b-split"}
+
+
 @pytest.mark.parametrize(
-    "layout",
-    [
-        {"pipelines": 1, "stages": 2},
-        {"pipelines": 2, "stages": 2, "schedule": "1f1b-split"},
-    ],
-    ids=["1x2", "2x2-split"],
+    ("layout", "disk"),
+    [(TWO_STAGES, True), (TWO_STAGES, False), (SPLIT, True)],
+    ids=["1x2-disk", "1x2-recompute", "2x2-split-disk"],
 )
-@pytest.mark.parametrize("disk", [True, False], ids=["disk", "recompute"])
 def test_a_yaml_job_trains_under_40_percent(
     crew: Crew, reference: Ran, layout: dict[str, Any], disk: bool, tmp_path: Path
 ) -> None:
@@ -53,7 +53,7 @@ def test_a_yaml_job_trains_under_40_percent(
     folder = {"folder": str(scratch), "limit": "1GiB"} if disk else {}
     memory = {"budget": "40%", **folder}
     ran = run_job(crew, tmp_path / "run", layout=layout, memory=memory, detect="10s", **LM)
-    assert ran.end.outcome == "finished"
+    assert ran.end.outcome == "finished", ran.events[-2:]
     assert ran.trace == reference.trace
     assert list(scratch.iterdir()) == []
     used = [event for event in ran.events if isinstance(event, MemoryUsed)]

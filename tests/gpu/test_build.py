@@ -1,0 +1,26 @@
+"""The extension is built against this torch and has its operators; triton sees the GPU."""
+
+from __future__ import annotations
+
+import torch
+import triton
+
+from ithaca.swap import allocator
+
+
+def test_operators_are_registered() -> None:
+    ops = allocator.operators()
+    halves = ops.hash128(torch.arange(8), 0)
+    assert halves.dtype == torch.int64
+    assert halves.shape == (2,)
+
+
+def test_memory_of_the_cpu_is_counted_beside_a_gpu() -> None:
+    allocator.install()
+    before = allocator.usage().allocated
+    held = torch.zeros(1 << 20)
+    assert allocator.usage().allocated - before >= held.nbytes
+
+
+def test_triton_drives_the_gpu() -> None:
+    assert triton.runtime.driver.active.get_current_target().backend == "cuda"

@@ -1,0 +1,36 @@
+"""The way between the GPU and pinned host memory: both directions, alone and beside products."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks.memory.gpu import link_speeds
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cuda() -> None:
+    """This suite is for machines with a GPU; elsewhere it fails, and says why."""
+    assert torch.cuda.is_available(), "torch finds no GPU: this suite is run by make gpu on one"
+
+
+def test_both_directions_are_measured() -> None:
+    speeds = link_speeds(size=1 << 26, rounds=3)
+    assert set(speeds) == {
+        *("out", "in", "both", "out beside products", "in beside products"),
+        "both beside products",
+    }
+    assert all(speed > 0 for speed in speeds.values())
+
+
+def test_what_is_copied_out_and_in_is_the_same() -> None:
+    given = torch.randn(1 << 20, device="cuda")
+    host = torch.empty(given.shape, pin_memory=True)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        host.copy_(given, non_blocking=True)
+        back = torch.empty_like(given)
+        back.copy_(host, non_blocking=True)
+    stream.synchronize()
+    assert torch.equal(back, given)
