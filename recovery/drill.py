@@ -43,7 +43,7 @@ class Soak:
     for_s: float | None = None
 
     def schedule(self, workers: Sequence[int]) -> tuple[Fault, ...]:
-        """The faults, by step; no worker is taken out twice.
+        """The faults, by step; nothing is drawn for a worker that was taken out before.
 
         Raises:
             ValueError: there are more lethal faults to come than workers but one.
@@ -51,7 +51,7 @@ class Soak:
         rng = Random(self.seed)
         left = list(workers)
         drawn = []
-        for _ in range(self.faults):
+        for step in sorted(rng.randint(self.first, self.last) for _ in range(self.faults)):
             kind = rng.choice(self.kinds)
             target = rng.choice(left)
             if kind in LETHAL:
@@ -61,16 +61,16 @@ class Soak:
                     f"{self.faults} faults leave none of {len(workers)} workers; draw fewer, or "
                     "kinds that a worker survives"
                 )
-            drawn.append(self._draw(rng, kind, target))
-        return tuple(sorted(drawn, key=lambda fault: fault.step))
+            drawn.append(self._draw(rng, kind, target, step))
+        return tuple(drawn)
 
-    def _draw(self, rng: Random, kind: FaultKind, target: int) -> Fault:
+    def _draw(self, rng: Random, kind: FaultKind, target: int, step: int) -> Fault:
         needs_s = kind in TAKES_TIME and (self.for_s is not None or kind is FaultKind.SLOW)
         disk = kind in TAKES_TIMES
         return Fault(
             kind,
             target,
-            rng.randint(self.first, self.last),
+            step,
             rng.choice(list(Moment)) if not disk else Moment.BEFORE,
             "" if disk else rng.choice(_POINTS),
             for_s=(self.for_s or 5.0) if needs_s or kind is FaultKind.DISK_SLOW else None,

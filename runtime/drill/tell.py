@@ -30,7 +30,7 @@ def tell_account(account: Account) -> Iterator[str]:
         yield f"without a recovery: {injection.fault}"
     if account.restarts:
         yield f"the controller was replaced {plural(len(account.restarts), 'time')}"
-    if account.episodes:
+    if any(episode.notices for episode in account.episodes):
         yield headline(account)
 
 

@@ -105,11 +105,12 @@ def view(story: Story) -> View | None:
 
 def headline(told: Account) -> str:
     """All recoveries in one sentence."""
-    ended = [episode for episode in told.episodes if episode.recovered]
+    failed = [episode for episode in told.episodes if episode.notices]
+    ended = [episode for episode in failed if episode.recovered]
     redone = sum(episode.redone_micro_batches for episode in ended)
     lost = sum(episode.lost_samples for episode in ended)
     return (
-        f"{len(ended)} of {plural(len(told.episodes), 'failure')} survived, "
+        f"{len(ended)} of {plural(len(failed), 'failure')} survived, "
         f"{plural(redone, 'micro-batch')} done again, {plural(lost, 'sample')} lost"
     )
 

@@ -113,6 +113,10 @@ def test_a_soak_is_a_function_of_its_seed(seed: int, faults: int, workers: list[
         assert 3 <= fault.step <= 9
         assert Fault.parse(str(fault)) == fault
     assert [fault.step for fault in schedule] == sorted(fault.step for fault in schedule)
+    for number, fault in enumerate(schedule):
+        assert fault.kind not in LETHAL or fault.target not in {
+            f.target for f in schedule[number + 1 :]
+        }
 
 
 def test_a_soak_that_leaves_nobody_is_refused() -> None:
