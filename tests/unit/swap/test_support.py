@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,7 +80,8 @@ def adapted() -> nn.Module:
     model = transformer(4).requires_grad_(False)
     for block in model.modules():
         if isinstance(block, Block):
-            block.gate, block.down = Adapted(block.gate), Adapted(block.down)  # type: ignore[assignment]
+            for name in ("gate", "down"):
+                setattr(block, name, Adapted(getattr(block, name)))
     return model
 
 
@@ -162,15 +164,17 @@ def test_frozen_parameters_stay_where_they_are(tmp_path: Path) -> None:
 
 
 def test_fsdp2_is_refused_by_name(group: None) -> None:
-    model = fully_shard(transformer(2), mesh=init_device_mesh("cpu", (1,)))
+    model = transformer(2)
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
     with pytest.raises(Unsupported, match=r"DTensor \(FSDP2"):
         MemorySession(model, "1GiB")
 
 
 def test_compiled_modules_are_refused_by_name() -> None:
-    with pytest.raises(Unsupported, match=r"compiled by torch\.compile"):
-        MemorySession(torch.compile(transformer(2), backend="eager"), "1GiB")  # type: ignore[arg-type]
     model = transformer(2)
+    compiled: Any = torch.compile(model, backend="eager")
+    with pytest.raises(Unsupported, match=r"compiled by torch\.compile"):
+        MemorySession(compiled, "1GiB")
     model.compile(backend="eager")
     with pytest.raises(Unsupported, match=r"compiled by torch\.compile"):
         MemorySession(model, "1GiB")
@@ -178,7 +182,7 @@ def test_compiled_modules_are_refused_by_name() -> None:
 
 def test_functorch_transforms_are_refused_by_name(tmp_path: Path) -> None:
     model = nn.Linear(WIDTH, WIDTH)
-    parameters = dict(model.named_parameters())
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
 
     def loss(held: dict[str, Tensor], x: Tensor) -> Tensor:
         result: Tensor = functional_call(model, held, (x,)).sum()

@@ -1,0 +1,95 @@
+"""The arms of the memory benchmark end with the same bits; its table can be gone on with."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.memory import gpu, observer
+from ithaca.swap import allocator
+from ithaca.swap.bench import cells
+from ithaca.swap.bench.arms import ARMS, CPU_ARMS, FIXED_ARMS, GPU_ARMS, Limits
+from ithaca.swap.bench.cells import FIELDS, Cell, budget_of, fill, known
+from ithaca.swap.bench.changes import variations
+from ithaca.swap.bench.models import CPU, GPU, TINY
+from ithaca.swap.bench.rival import PLAIN, Setting, Taken, Trainer, Variation
+
+
+def trained(model: str, arm: str, budget: int, folder: Path) -> tuple[str, list[Taken]]:
+    """Hash of the parameters after four steps, and what each took."""
+    trainer = Trainer(Setting(model, arm, Limits(budget, folder), threads=1))
+    try:
+        taken = [trainer.step() for _ in range(4)]
+        return trainer.digest(), taken
+    finally:
+        trainer.close()
+
+
+@pytest.mark.parametrize("model", [model.name for model in TINY])
+def test_all_arms_end_with_the_same_bits(model: str, tmp_path: Path) -> None:
+    allocator.install()
+    gc.collect()
+    base = allocator.usage().allocated  # of other tests
+    reference, free = trained(model, "nothing", 0, tmp_path)
+    last = replace(free[-1], peak_bytes=free[-1].peak_bytes - base)
+    budget = base + budget_of(last, 60)
+    for arm in CPU_ARMS[1:]:
+        if arm == "recompute only" and model != "tiny":
+            continue  # their blocks, run again, do not make room enough
+        gc.collect()
+        digest, taken = trained(model, arm, budget, tmp_path)
+        assert digest == reference, arm
+        if arm not in FIXED_ARMS:
+            assert max(step.peak_bytes for step in taken) <= budget, arm
+
+
+def test_variations_are_steps_of_the_same_training(tmp_path: Path) -> None:
+    digests = []
+    for arm in ("nothing", "ours"):
+        trainer = Trainer(Setting("tiny", arm, Limits(1 << 24, tmp_path), threads=1))
+        for variation in (PLAIN, *variations("tiny").values(), PLAIN):
+            trainer.step(variation)
+        digests.append(trainer.digest())
+        trainer.close()
+    assert digests[0] == digests[1]
+    assert Variation() == PLAIN
+
+
+def test_a_table_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Cell] = []
+
+    def measure(cell: Cell, arms: list[str], *_: object) -> list[dict[str, str]]:
+        measured.append(cell)
+        key = dict(zip(FIELDS[:4], cell.key, strict=True))
+        return [dict.fromkeys(FIELDS, "") | key | {"arm": arm} for arm in arms]
+
+    monkeypatch.setattr(cells, "measure", measure)
+    path, arms = tmp_path / "table.csv", ["nothing", "ours"]
+    todo = [Cell("tiny", 40), Cell("tiny", 15)]
+    first = iter(fill(path, todo, arms, tmp_path, 1))
+    next(first)  # and then it is cut short
+    del first
+    assert list(known(path)) == [todo[0].key]
+    assert len(list(fill(path, todo, arms, tmp_path, 1))) == 1
+    assert measured == todo
+    assert len(list(fill(path, todo, arms, tmp_path, 1))) == 0
+
+
+def test_models_and_arms_are_all_there() -> None:
+    assert [model.name for model in CPU] == ["h512 L8", "h256 L24", "bf16 h512 L8", "MoE h256 L8"]
+    assert len(GPU) == 6
+    assert set(GPU_ARMS) == set(ARMS) >= {"offload", "save_on_cpu", "published", "ours"}
+    for model in GPU:
+        with torch.device("meta"):
+            assert sum(p.numel() for p in model.block(0).parameters()) > 10**6
+
+
+def test_the_programs_for_a_gpu_and_the_observer_can_be_imported(tmp_path: Path) -> None:
+    assert callable(gpu.link_speeds)
+    assert observer.operators(observer.TINY) > 100
+    seconds = observer.timed(observer.TINY, rounds=1)
+    assert {len(values) for values in seconds.values()} == {1}
