@@ -102,7 +102,7 @@ def main() -> int:
         parser.error("torch finds no GPU here")
     if not given.no_tests:
         suite = [sys.executable, "-m", "pytest", "-c", "tests/gpu/pytest.ini", "tests/gpu"]
-        if subprocess.run([*suite, "--confcutdir=tests/gpu"]).returncode != 0:
+        if subprocess.run([*suite, "--rootdir=.", "--confcutdir=tests/gpu"]).returncode != 0:
             return 1
     speeds = link_speeds()
     facts = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "link": speeds}
