@@ -9,6 +9,7 @@ import gc
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -71,7 +72,8 @@ def test_40_percent_change_no_bit(disk: bool, tmp_path: Path) -> None:
     free, peak = trained(None)
     held = base + 4 * sum(parameter.nbytes for parameter in free)
     budget = held + sum(parameter.nbytes for parameter in free) + int(0.4 * (peak - held))
-    callback = MemoryCallback(budget, **({"folder": tmp_path, "limit": "1GiB"} if disk else {}))  # type: ignore[arg-type]
+    options: dict[str, Any] = {"folder": tmp_path, "limit": "1GiB"} if disk else {}
+    callback = MemoryCallback(budget, **options)
     parameters, used = trained(callback)
     assert all(torch.equal(one, other) for one, other in zip(parameters, free, strict=True))
     assert used <= budget
