@@ -70,7 +70,8 @@ def test_work_that_is_given_away_without_need_is_noticed(monkeypatch: pytest.Mon
     """The check above has teeth: shares are no ending, they deal everything anew."""
     plan, profile = grid(3, 2, 9, 4)
     situation = after_losing(plan, profile, {3})
-    kept = test_an_ending_leaves_all_work_where_it_is.hypothesis.inner_test  # type: ignore[attr-defined]
+    test = test_an_ending_leaves_all_work_where_it_is
+    kept = test.hypothesis.inner_test  # type: ignore[attr-defined]
     kept(situation)
     monkeypatch.setattr(
         "ithaca.recovery.decide.detours", lambda situation, *_: shares(situation)[-1]
