@@ -1,6 +1,6 @@
 """What holds for every test: it leaves the process as it found it.
 
-Fixtures for Ray belong to tests/integration/conftest.py.
+Tests that use the cluster belong to the group ``ray``: then parallel test processes start one.
 """
 
 from __future__ import annotations
@@ -9,9 +9,14 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from ithaca.runtime.cluster import Cluster
 
 # One thread for torch, as in a worker; two test processes would fight for the cores otherwise.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -23,6 +28,8 @@ settings.load_profile("ithaca")
 # Written by pytest, and by parts of torch and by Ray when they are first used.
 NOT_LEAKS = frozenset({"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "RAY_CLIENT_MODE"})
 PATIENCE_S = 5.0
+SLOTS = 48
+"""Of the cluster: a crew, launched scripts, and drills, whose lost workers keep theirs a while."""
 
 
 def changed_environment(before: dict[str, str], after: dict[str, str]) -> list[str]:
@@ -67,3 +74,12 @@ def _process_groups_are_destroyed() -> Iterator[None]:
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
         pytest.fail("the test leaves a process group of torch behind")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Cluster]:
+    """An own cluster, for all tests of a process that use Ray."""
+    from ithaca.runtime.cluster import Cluster
+
+    with Cluster.start(SLOTS, paths=[Path(__file__).parents[1]]) as cluster:
+        yield cluster

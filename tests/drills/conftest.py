@@ -1,18 +1,14 @@
-"""One cluster and one pool of warm workers for all drills of a process."""
+"""One pool of warm workers for all drills of a process, on the one cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from ithaca.runtime.agency import Agency
 from ithaca.runtime.cluster import Cluster
 from tests.helpers.drill_pool import Pool
-
-MOST_WORKERS = 8
-ROOT = Path(__file__).parents[2]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,8 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def pool() -> Iterator[Pool]:
+def pool(ray_cluster: Cluster) -> Iterator[Pool]:
     """Warm workers; those that a drill ends are replaced when they are needed."""
-    # A worker that was lost keeps its slot until Ray has noticed.
-    with Cluster.start(4 * MOST_WORKERS, paths=[ROOT]) as cluster, Agency(cluster) as agency:
+    with Agency(ray_cluster) as agency:
         yield Pool(agency)

@@ -14,7 +14,7 @@ from ithaca.runtime.drill.tell import tell
 from tests.helpers.drill_cases import CASES, DETECT_S, LAYOUTS, STEPS, Case
 from tests.helpers.drill_pool import Pool
 
-pytestmark = [pytest.mark.xdist_group("drills"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 BASE: dict[str, Any] = {
     "steps": STEPS,

@@ -1,12 +1,8 @@
-"""One Ray cluster and one warm crew for all tests of a process; layouts change by plan.
-
-Tests that use them belong to the group ``ray``, so that parallel test processes start one cluster.
-"""
+"""One warm crew for all tests of a process, on the one cluster; layouts change by plan."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,15 +11,6 @@ from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.crew import Crew
 
 WORKERS = 8
-SLOTS = 2 * WORKERS
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[Cluster]:
-    """An own cluster with room for the crew and for launched scripts."""
-    with Cluster.start(SLOTS, paths=[ROOT]) as cluster:
-        yield cluster
 
 
 @pytest.fixture(scope="session")
