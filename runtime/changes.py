@@ -51,6 +51,11 @@ class Changes:
         self._turn = 0
         self._pausing = False
 
+    @property
+    def under_way(self) -> bool:
+        """Whether somebody may be standing still for a change."""
+        return self._pausing
+
     def consider(self) -> None:
         """Something changed: look, when there is time, whether another plan is worth its way."""
         self._wanted = True

@@ -195,7 +195,7 @@ class Controller:
         failures = self._detector.look(self._members.members, self._programs, self._settled_s)
         if failures or self._stuck():
             self._recovering(lambda: self._recovery.answer(failures), failures)
-        elif self._life.state is State.TRAINING and self._staff.all_at_work():
+        elif self._may_change() and self._staff.all_at_work():
             self._recovering(self._changes.go_on, ())
         self._keeper.go_on()
         if not self._staff.at_work() and self._life.state is not State.SAVING:
@@ -204,6 +204,10 @@ class Controller:
         self._check_head()
         if self._mailbox.empty():
             self._brain.think()
+
+    def _may_change(self) -> bool:
+        """Whether a change of plan may go on: a drain begins none, but ends what others wait in."""
+        return self._life.state is State.TRAINING or self._changes.under_way
 
     def _finished(self) -> tuple[State, str]:
         step = self._step()

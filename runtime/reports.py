@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from ithaca.planner.plan import Plan
-from ithaca.recovery.blame import WAIT
+from ithaca.recovery.blame import DONE, WAIT
 from ithaca.recovery.tally import Tally
 from ithaca.runtime.checkpoint.state import Staged, stage
 from ithaca.runtime.config.job import Job
@@ -162,6 +162,11 @@ class Reports:
     def missed(self, missed: Missed) -> None:
         """A message did not come."""
         self.tell(missed)
+
+    def rests(self) -> None:
+        """Nobody is to wonder why it does nothing."""
+        generation, step, *_ = self._position.read()
+        self._position.enter(generation, step, DONE)
 
     # -- checkpoints, from another thread
 

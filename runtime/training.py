@@ -68,6 +68,9 @@ class Reporter(Protocol):
     def missed(self, missed: Missed) -> None:
         """A message did not come."""
 
+    def rests(self) -> None:
+        """It stands still until it is told to go on."""
+
 
 @dataclass
 class Training:
@@ -218,6 +221,7 @@ class Training:
                 outcome = None
             finally:
                 self._leave(deployment.orders.plan.generation)
+                self.reporter.rests()
             if outcome is not None:
                 return outcome
 

@@ -119,6 +119,7 @@ def test_every_key_of_a_job_is_judged() -> None:
     decides = {"workload", "optimizer", "seed", "numerics", "precision"}
     judged_apart = {"steps", "layout"}
     free = {"name", "folder", "detect", "cluster", "checkpoint", "validation", "control", "report"}
+    free |= {"drills", "faults", "integrity", "memory", "recovery"}
     assert set(Job.model_fields) == decides | judged_apart | free
 
 
