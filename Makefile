@@ -23,6 +23,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check --no-input
 
 KERNELS := $(wildcard csrc/*.cpp csrc/*.h csrc/torch/*.cpp csrc/torch/*.h)
+REAL := tests/drills/test_real_drills.py
 EXTENSION := src/ithaca/_C.abi3.so
 STUBS := $(addprefix runtime/control/control_pb2,.py .pyi _grpc.py)
 
@@ -57,7 +58,9 @@ types: setup ## strict type check of product and tests
 
 unit: setup ## the test suite
 	@echo 'tests'
-	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup
+	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup tests/unit tests/drills --ignore $(REAL)
+	@echo 'tests that start clusters, one after the other: they wait for real processes'
+	@$(VENV)/bin/pytest tests/integration $(REAL)
 
 DRILLS := $(filter-out configs/drills/job.yaml,$(wildcard configs/drills/*.yaml))
 soak: setup ## every drill on real processes: half an hour

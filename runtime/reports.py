@@ -81,6 +81,7 @@ class Reports:
         self._staging = threading.Condition()
         self._staged: Mapping[str, Staged] = {}
         self._staged_step = -1
+        self._last = False
         self._hashed_step = 0
 
     def tell(self, event: Event) -> None:
@@ -133,6 +134,8 @@ class Reports:
         if self._done == _WARM_UP:
             trainer.forget_times()
         # Copied before anybody hears of the step: whoever hears of it may ask for the copy.
+        # A copy of the last step cannot be made again: it is kept, as it may be asked for twice.
+        self._last = tally.drain or trainer.step == job.steps
         if tally.drain or self._saves(trainer.step):
             self._stage(trainer)
         if self._speaks:
@@ -176,7 +179,9 @@ class Reports:
             self._staging.wait_for(lambda: self._staged_step >= step, bound_s)
             if self._staged_step != step:
                 return None
-            staged, self._staged, self._staged_step = self._staged, {}, -1
+            staged = self._staged
+            if not self._last:
+                self._staged, self._staged_step = {}, -1
             return staged
 
     def _saves(self, step: int) -> bool:

@@ -221,7 +221,7 @@ class Training:
                 outcome = None
             finally:
                 self._leave(deployment.orders.plan.generation)
-                self.reporter.rests()
+            self.reporter.rests()
             if outcome is not None:
                 return outcome
 
