@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -151,8 +152,12 @@ def _actor_class() -> type[Any]:
     from ithaca.runtime.worker import Worker
 
     class Actor(Worker):
+        def __init__(self, *given: Any) -> None:  # noqa: ANN401 - passed on
+            super().__init__(*given)
+            self._daemon = os.getppid()
+
         def watch_node(self, bound_s: float) -> None:
-            watch_parent(bound_s, self.complain)
+            watch_parent(self._daemon, bound_s, self.complain)
 
         def facts(self, address: str) -> Facts:
             told = super().facts(address or ray.util.get_node_ip_address())

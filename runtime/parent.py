@@ -16,14 +16,15 @@ _LOOKS = 8
 """How often within the bound the daemon is looked at."""
 
 
-def watch_parent(bound_s: float, complain: Callable[[str], None]) -> None:
+def watch_parent(parent: int, bound_s: float, complain: Callable[[str], None]) -> None:
     """Return when the parent process is gone, or was stopped for ``bound_s`` seconds; tell first.
 
     Args:
+        parent: the process that started this one, asked for before anything could happen to it:
+            who asks later is told of the process that orphans are given to.
         bound_s: half of it passes at most until a parent that is gone is noticed.
         complain: told why this process cannot be counted on much longer.
     """
-    parent = os.getppid()
     rest = threading.Event()
     stopped = 0
     while True:

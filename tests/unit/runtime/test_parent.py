@@ -15,12 +15,13 @@ from ithaca.runtime.parent import state_of
 
 WAIT_S = 30.0
 DAEMON = """
-import subprocess, sys
+import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", '''
+import sys
 from ithaca.runtime.parent import watch_parent
 print("ready", flush=True)
-watch_parent(0.4, lambda reason: print(reason, flush=True))
-'''])
+watch_parent(int(sys.argv[1]), 0.4, lambda reason: print(reason, flush=True))
+''', str(os.getpid())])
 child.wait()
 """
 
