@@ -17,18 +17,20 @@ from ithaca.planner.schedule import programs
 from ithaca.recovery.blame import OVERDUE_FACTOR
 from ithaca.recovery.decide import Decision
 from ithaca.recovery.failure import Failure, FailureClass
+from ithaca.recovery.meeting import kept_apart
 from ithaca.recovery.moves import moves
 from ithaca.recovery.orders import Orders
 from ithaca.recovery.regroup import at_once, current, regroup
 from ithaca.recovery.salvage import SalvageError
 from ithaca.recovery.standing import Standing
-from ithaca.recovery.strategy import Candidate, Rounds
+from ithaca.recovery.strategy import Candidate, Rounds, single_holders
 from ithaca.runtime.account import Account
 from ithaca.runtime.brain import Brain
 from ithaca.runtime.checkpoint.store import Found
 from ithaca.runtime.control.roll import Order, OrderKind, Roll
 from ithaca.runtime.crew import Silence
 from ithaca.runtime.deploy import deployments
+from ithaca.runtime.engine.drive import ChannelFailed
 from ithaca.runtime.events import Decided, FailureNoticed, WorkerLeft
 from ithaca.runtime.front import Desk
 from ithaca.runtime.journal import Choosing, Fencing, Journal, Settled
@@ -38,6 +40,8 @@ from ithaca.runtime.timeouts import Timeouts
 
 _BARREN = 3
 """So many tries in a row that failed although nobody is to blame end the run."""
+_UNMET = 2
+"""So many such tries are taken for a link that is broken, if somebody is named."""
 _LOOK_S = 0.02
 """Longest wait for answers before other evidence is looked at."""
 _DUMP_S = 0.03
@@ -51,9 +55,13 @@ class RefusedError(Exception):
 class _MoreError(Exception):
     """Further workers failed: begin anew."""
 
-    def __init__(self, failures: Sequence[Failure], reason: str = "") -> None:
+    def __init__(
+        self, failures: Sequence[Failure], reason: str = "", apart: int | None = None
+    ) -> None:
         super().__init__(reason)
         self.failures = tuple(failures)
+        self.apart = apart
+        """Who lives, but keeps the others from meeting."""
 
 
 class Pending(Protocol):
@@ -230,6 +238,8 @@ class Recovery:
             except _MoreError as more:
                 failures = more.failures
                 barren = 0 if failures else barren + 1
+                if barren == _UNMET and more.apart is not None:
+                    failures, barren = (self._cut_off(more.apart, str(more)),), 0
                 if barren == _BARREN:
                     raise RefusedError(f"the workers that are left cannot meet: {more}") from more
                 if not failures:
@@ -498,7 +508,29 @@ class Recovery:
             if answer.dead or answer.error is None
         ]
         reasons = "; ".join(f"worker {w}: {s.reason}" for w, s in sorted(silent.items()))
-        raise _MoreError(gone, reasons)
+        told = {
+            worker: each.error.absent if isinstance(each.error, ChannelFailed) else frozenset[int]()
+            for worker, each in silent.items()
+        }
+        raise _MoreError(gone, reasons, kept_apart(told, len(answers), self._needed()))
+
+    def _needed(self) -> frozenset[int]:
+        """Workers without which a layer would have no holder."""
+        plan = self._desk.members.plan
+        return frozenset(plan.holders(layer)[0] for layer in single_holders(plan))
+
+    def _cut_off(self, worker: int, reasons: str) -> Failure:
+        now = self._account.now()
+        return Failure(
+            kind=FailureClass.PARTITION,
+            worker=worker,
+            node=self._desk.facts[worker].node,
+            generation=self._desk.members.generation,
+            step=self._desk.recorder.ledger.committed,
+            evidence=f"it lives, but {_UNMET} times not everybody could meet: {reasons}",
+            seen_s=now,
+            since_s=now,
+        )
 
     def _stand_bound_s(self) -> float:
         """A worker comes to a named point behind the action that it is in."""

@@ -38,7 +38,7 @@ from ithaca.runtime.control.heartbeat import Heart, Position
 from ithaca.runtime.control.roll import Order, OrderKind
 from ithaca.runtime.control.surface import Command
 from ithaca.runtime.engine.adamw import OptimizerSettings
-from ithaca.runtime.engine.channel import CorruptState, channel_errors
+from ithaca.runtime.engine.channel import AbsentWorkers, CorruptState, channel_errors
 from ithaca.runtime.engine.drive import ChannelFailed
 from ithaca.runtime.engine.gather import gather
 from ithaca.runtime.engine.gloo import GlooChannel
@@ -419,7 +419,8 @@ class _Part:
                     *here, connect_s=bound_s, checked=checked, outgoing=self._injector.sent
                 )
         except RuntimeError as error:
-            raise ChannelFailed("meet", str(error)) from error
+            absent = error.workers if isinstance(error, AbsentWorkers) else frozenset[int]()
+            raise ChannelFailed("meet", str(error), absent=absent) from error
         self._point("after", "meet")
         return channel
 

@@ -15,6 +15,18 @@ class ChannelError(RuntimeError):
     """A message could not be sent, posted or received: the peer is gone, or time is up."""
 
 
+class AbsentWorkers(ChannelError):
+    """Some workers did not come to the meeting of their generation.
+
+    Attributes:
+        workers: that are missing.
+    """
+
+    def __init__(self, reason: str, workers: frozenset[int]) -> None:
+        super().__init__(reason)
+        self.workers = workers
+
+
 class CorruptMessage(ChannelError):
     """A message came, but not as it was sent; or what two workers tell contradicts itself.
 

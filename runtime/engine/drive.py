@@ -21,13 +21,21 @@ class ChannelFailed(RuntimeError):
         action: what this worker was doing, as text.
         reason: what the channel said.
         corrupt: the message came, and its checksum was wrong.
+        absent: workers that did not come to a meeting.
     """
 
-    def __init__(self, action: str, reason: str, corrupt: bool = False) -> None:
-        super().__init__(action, reason, corrupt)
+    def __init__(
+        self,
+        action: str,
+        reason: str,
+        corrupt: bool = False,
+        absent: frozenset[int] = frozenset(),
+    ) -> None:
+        super().__init__(action, reason, corrupt, absent)
         self.action = action
         self.reason = reason
         self.corrupt = corrupt
+        self.absent = absent
 
     def __str__(self) -> str:
         return f"while in {self.action}: {self.reason}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from ithaca.runtime.engine.channel import ChannelError, channel_errors
+from ithaca.runtime.engine.channel import AbsentWorkers, ChannelError, channel_errors
 
 _SHORTEST_S, _LONGEST_S = 0.001, 0.02
 
@@ -28,8 +28,8 @@ def gather(
     """Say that ``worker`` is here, and return when all ``workers`` are.
 
     Raises:
-        ChannelError: somebody did not come within ``bound_s`` seconds, the store is gone, or
-            ``given_up()`` was true.
+        AbsentWorkers: somebody did not come within ``bound_s`` seconds.
+        ChannelError: the store is gone, or ``given_up()`` was true.
     """
     rest, pause_s = threading.Event(), _SHORTEST_S
     deadline = time.monotonic() + bound_s
@@ -44,6 +44,8 @@ def gather(
             if given_up():
                 raise ChannelError("another generation was announced while this one met")
             if time.monotonic() > deadline:
-                raise ChannelError(f"workers {missing} did not come within {bound_s:g} s")
+                raise AbsentWorkers(
+                    f"workers {missing} did not come within {bound_s:g} s", frozenset(missing)
+                )
             rest.wait(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_S)

@@ -17,6 +17,7 @@ from ithaca.runtime.control.feed import EventFeed
 from ithaca.runtime.control.roll import Roll
 from ithaca.runtime.crew import Crew, Silence
 from ithaca.runtime.detector import Detector
+from ithaca.runtime.engine.drive import ChannelFailed
 from ithaca.runtime.events import Event
 from ithaca.runtime.front import Desk
 from ithaca.runtime.journal import Journal
@@ -75,6 +76,7 @@ class FakeCrew:
         before: called before each call, with its name; may let somebody die or fall silent.
         silent: workers that do not answer.
         unmet: calls of adopt that end without a meeting although nobody is lost.
+        broken: pairs of workers that do not reach each other.
         deployed: what was adopted, by worker, newest last.
         killed: in order.
     """
@@ -84,6 +86,7 @@ class FakeCrew:
     before: Callable[[str], None] = lambda _: None
     silent: set[int] = field(default_factory=set)
     unmet: int = 0
+    broken: set[frozenset[int]] = field(default_factory=set)
     deployed: list[Mapping[int, Deployment]] = field(default_factory=list)
     killed: list[int] = field(default_factory=list)
 
@@ -98,6 +101,8 @@ class FakeCrew:
         unmet, self.unmet = bool(self.unmet), max(0, self.unmet - 1)
 
         def enter(worker: int) -> object:
+            if any(worker in pair and pair <= deployments.keys() for pair in self.broken):
+                return Silence("no connection", error=ChannelFailed("meet", "timed out"))
             if lost or unmet:
                 return Silence("somebody did not come", error=RuntimeError("meet"))
             orders = deployments[worker].orders

@@ -139,6 +139,23 @@ def test_a_meeting_that_always_fails_ends_the_run(bench: Bench) -> None:
         bench.recovery.answer([failure(3)])
 
 
+@pytest.mark.parametrize("pair", list(combinations(range(3), 2)), ids=str)
+def test_of_two_that_do_not_reach_each_other_one_has_to_go(
+    tmp_path: Path, pair: tuple[int, int]
+) -> None:
+    bench = Bench(tmp_path, recovery={"strategy": "reroute"})
+    bench.lose(3)
+    bench.crew.broken = {frozenset(pair)}
+    bench.recovery.answer([failure(3)])
+    # Without worker 3 nobody but worker 1 holds the second stage.
+    gone = max(set(pair) - {1})
+    assert set(bench.members.known) == {0, 1, 2} - {gone}
+    noticed = bench.told(FailureNoticed)[-1]
+    assert (noticed.failure, noticed.worker) == ("partition", gone)
+    assert "it lives, but 2 times not everybody could meet" in noticed.evidence
+    bench.journal.close()
+
+
 def test_a_step_committed_by_one_is_rolled_forward_and_recorded(bench: Bench) -> None:
     one = bench.crew.standings[0]
     layers = one.layers
