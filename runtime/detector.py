@@ -191,10 +191,13 @@ class Detector:
         for worker, at in self._closed.items():
             # A peer that misses it too saves the wait; while one waits, others may close as well.
             confirmed = bool(self._alarms.keys() - {worker}) or bool(found)
+            heard = self._heard.get(worker)
             if (
                 worker in members
                 and worker not in taken
                 and (confirmed or now - at >= self._confirm_s)
+                # Who still beats is not dead, whatever became of one of its connections.
+                and (heard is None or heard.at_s <= at)
             ):
                 reason = "it died or was cut off: its connection closed, and no other was opened"
                 found.append(self._failure(worker, FailureClass.CRASH, at, reason))

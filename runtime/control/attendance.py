@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -27,15 +28,16 @@ class OrderLine(Protocol):
 class Attendance:
     """Listens for orders in a thread of its own for as long as the worker lives.
 
-    A stream that breaks is opened again every ``retry_s`` seconds: the controller may be
-    restarting, and training goes on meanwhile. Callbacks run in that thread and must return soon.
+    A stream that breaks is opened again at once, as a closed one is evidence against its worker;
+    but tries begin ``retry_s`` seconds apart at least: the controller may be restarting, and
+    training goes on meanwhile. Callbacks run in that thread and must return soon.
 
     Args:
         dial: makes a connection; called again after one was lost.
         worker: the worker's number.
         incarnation: names this process; the same as in its beats.
         generation: the one that the worker is in now.
-        retry_s: between tries while the controller is away.
+        retry_s: from one try to the next while the controller is away.
         on_order: called with every order.
         on_fenced: called with the run's generation when the controller says that this worker is
             no longer part of the run; once for each generation. Attending goes on.
@@ -87,8 +89,9 @@ class Attendance:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            began = time.monotonic()
             self._attend()
-            self._stopping.wait(self._retry_s)
+            self._stopping.wait(max(0.0, self._retry_s - (time.monotonic() - began)))
 
     def _attend(self) -> None:
         """One stream from its beginning to its end, however that comes."""

@@ -33,7 +33,10 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", wire.MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", wire.MAX_MESSAGE_BYTES),
     ("grpc.max_concurrent_streams", 32),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # A worker whose stream of orders is quiet for minutes asks whether the line still stands: its
+    # questions must never be counted against it.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )

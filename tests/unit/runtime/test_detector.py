@@ -106,6 +106,18 @@ def test_a_stream_that_is_opened_again_is_nothing() -> None:
     assert watched.wait(5.0, 0, 1) == ()
 
 
+def test_who_beats_after_its_stream_closed_is_not_dead() -> None:
+    watched = Watched()
+    watched.beat(0, 1)
+    watched.now += 0.1
+    watched.detector.left(1)
+    watched.now += 0.1
+    watched.beat(1)
+    watched.detector.missed(missed(0))
+    assert watched.wait(1.0, 0, 1) == ()
+    assert watched.wait(10.0, 0) != ()
+
+
 def test_a_peer_that_misses_it_saves_the_moment() -> None:
     watched = Watched()
     watched.beat(0, 1)
