@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any
 
-PHASES = ("detect", "wake", "decide", "move", "rebuild", "redo", "first_step")
-"""In order: until it was noticed; until all survivors stood still; until there was a plan; state
-moved; connections made; work done again; the first step under the new plan, to its commit."""
+PHASES = ("detect", "wake", "decide", "rebuild", "move", "redo", "first_step")
+"""In order: until it was noticed; until all survivors stood still; until there was a plan;
+connections made; state moved; work done again; the first step under the new plan, to its commit."""
 
 Record = Mapping[str, Any]
 
@@ -76,7 +77,8 @@ class Episode:
         redone: each of them: ``first``, ``last``, ``micro_batch``, ``op``.
         lost_samples: that were not used, or used twice.
         pause_s: the faulted step's time less the predicted step and less the redone work.
-        measured_step_s: of the steps that followed.
+        measured_step_s: median of the steps that followed, up to the next change of plan; None
+            if there was none.
     """
 
     notices: tuple[Notice, ...] = ()
@@ -145,6 +147,7 @@ def account(records: Iterable[Record]) -> Account:
             Keys that are not known here are passed over too.
     """
     episodes: list[Episode] = []
+    steps: list[list[float]] = []
     pending: list[Injection] = []
     restarts: list[float] = []
     current = Episode()
@@ -160,7 +163,14 @@ def account(records: Iterable[Record]) -> Account:
                 current = replace(current, choices=(*current.choices, _choice(record)))
             case "recovered":
                 episodes.append(_ended(current, record))
+                steps.append([])
                 current = Episode()
+            case "step_done" if steps and not (current.notices or current.choices):
+                steps[-1].append(float(record["seconds"]))
+    episodes = [
+        replace(episode, measured_step_s=median(seconds) if seconds else None)
+        for episode, seconds in zip(episodes, steps, strict=True)
+    ]
     if current.notices or current.choices:
         last = current.choices[-1].strategy if current.choices else ""
         episodes.append(replace(current, strategy=last))
@@ -217,7 +227,6 @@ def _ended(current: Episode, record: Record) -> Episode:
         lost_samples=record.get("lost_samples", 0),
         pause_s=record.get("pause_s"),
         predicted_step_s=record.get("predicted_step_s"),
-        measured_step_s=record.get("measured_step_s"),
     )
 
 

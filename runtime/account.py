@@ -16,7 +16,7 @@ from ithaca.recovery.regroup import Regrouping
 from ithaca.recovery.standing import Standing
 from ithaca.recovery.strategy import Candidate
 from ithaca.recovery.timeline import PHASES
-from ithaca.runtime.events import Recovered, StepDone
+from ithaca.runtime.events import Recovered, StateMoved, StepDone
 
 _RECENT = 16
 """Steps that tell how long an undisturbed one takes, where no prediction was measured."""
@@ -35,7 +35,7 @@ class _Open:
     chosen: Candidate | None = None
     redone: Mapping[int, tuple[Compute, ...]] = field(default_factory=dict)
     given_up: int = 0
-    late_before: float = 0.0
+    moved_s: float = 0.0
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -57,7 +57,6 @@ class Account:
         self._open: _Open | None = None
         self._last_step_s: float | None = None
         self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._moved: Mapping[int, float] = {}
 
     def begin(self, failures: Sequence[Failure]) -> None:
         """A recovery begins, or goes on into a plan that was put off."""
@@ -95,6 +94,11 @@ class Account:
             newest = max((standing.step for standing in standings.values()), default=step)
             self._open.given_up = max(0, newest - step) * plan.num_micro_batches
             self._open.generation = plan.generation
+
+    def moved(self, event: StateMoved) -> None:
+        """A worker got states of others; all do so at the same time."""
+        if self._open is not None and event.generation >= self._open.generation:
+            self._open.moved_s = max(self._open.moved_s, event.seconds)
 
     def settled(self) -> None:
         """Everybody has taken its orders."""
@@ -139,22 +143,22 @@ class Account:
             pause_s=took_s - undisturbed - redo_s,
             predicted_step_s=predicted,
             predicted_transition_s=was.chosen.transition_s if was.chosen else None,
-            measured_step_s=None,
         )
 
     def _phases(self, was: _Open, now: float, redo_s: float) -> dict[str, float]:
         assert was.settled_s is not None, "only a settled recovery has phases"
         stood, decided = max(was.stood_s, was.noticed_s), max(was.decided_s, was.stood_s)
-        moved_s = max(self._moved.values(), default=0.0)
-        built_s = max(0.0, was.settled_s - decided - moved_s)
+        # States move once all have met, and before anybody's first action.
         first_s = max(0.0, now - was.settled_s)
+        moved_s = min(was.moved_s, first_s)
+        first_s -= moved_s
         redo_s = min(redo_s, first_s)
         values = (
             max(0.0, was.noticed_s - was.since_s),
             max(0.0, stood - was.noticed_s),
             max(0.0, decided - stood),
+            max(0.0, was.settled_s - decided),
             moved_s,
-            built_s,
             redo_s,
             first_s - redo_s,
         )

@@ -41,6 +41,7 @@ from ithaca.runtime.notes import (
     Joined,
     Leave,
     Mailbox,
+    Moved,
     Note,
     Paused,
     Ready,
@@ -92,6 +93,7 @@ class Controller:
             lambda event, ledger: self._mailbox.put(Stepped(event, ledger)),
             lambda error: self._mailbox.put(Differ(error)),
             self._missed,
+            lambda event: self._mailbox.put(Moved(event)),
             engine_settings(mission.job).optimizer.rate,
         )
         self._members = Membership(mission.plan, crew.facts)
@@ -257,6 +259,8 @@ class Controller:
                 self._keeper.take(note.step, note.worker, note.answer)
             case Stepped():
                 self._stepped(note.event, note.ledger)
+            case Moved():
+                self._account.moved(note.event)
             case Gone():
                 if note.who.worker not in self._members.lost:
                     self._detector.left(note.who.worker)

@@ -258,7 +258,7 @@ class Decided(Event):
 class Recovered(Event):
     """A recovery is over: the first step of ``generation`` was committed, or its plan entered.
 
-    ``phases`` are seconds in the order ``detect``, ``wake``, ``decide``, ``move``, ``rebuild``,
+    ``phases`` are seconds in the order ``detect``, ``wake``, ``decide``, ``rebuild``, ``move``,
     ``redo``, ``first_step``. ``redone`` names every forward or backward that was done a second
     time: ``first``, ``last`` (layers), ``micro_batch`` and ``op``; ``redone_micro_batches`` counts
     the micro-batches in it. ``pause_s`` is the faulted step's time less the predicted step and
@@ -275,7 +275,19 @@ class Recovered(Event):
     pause_s: float
     predicted_step_s: float | None
     predicted_transition_s: float | None
-    measured_step_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateMoved(Event):
+    """``worker`` got the states of ``layers`` from others when it entered ``generation``."""
+
+    kind: ClassVar[str] = "state_moved"
+    worker: int
+    generation: int
+    layers: list[int]
+    size: int
+    """Bytes."""
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,6 +373,7 @@ _KINDS: dict[str, type[Event]] = {
         FailureNoticed,
         Decided,
         Recovered,
+        StateMoved,
         Missed,
         WorkerLeft,
         FaultInjected,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ithaca.runtime.control.roll import Attend
 from ithaca.runtime.crew import Silence
-from ithaca.runtime.events import StepDone
+from ithaca.runtime.events import StateMoved, StepDone
 from ithaca.runtime.ledger import Ledger
 from ithaca.runtime.orders import Facts, NotSaved, Outcome, Saved, Trouble
 from ithaca.runtime.recorder import ReplicasDifferError
@@ -43,6 +43,13 @@ class Stepped:
 
     event: StepDone
     ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A worker got states of others."""
+
+    event: StateMoved
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,20 @@ class HeadLost:
     reason: str
 
 
-Note = Wake | Ended | Wrote | Stepped | Gone | Paused | Ready | Differ | Joined | Leave | HeadLost
+Note = (
+    Wake
+    | Ended
+    | Wrote
+    | Stepped
+    | Moved
+    | Gone
+    | Paused
+    | Ready
+    | Differ
+    | Joined
+    | Leave
+    | HeadLost
+)
 
 
 class Mailbox:

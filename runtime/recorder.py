@@ -22,6 +22,7 @@ from ithaca.runtime.events import (
     LayersTimed,
     Missed,
     StateHashed,
+    StateMoved,
     StepDone,
     Warned,
     parse_event,
@@ -55,6 +56,7 @@ class Recorder:
         on_step: told each committed step, with the ledger after it.
         on_differ: told that replicas differ.
         on_missed: told that a worker misses a message.
+        on_moved: told that a worker got states of others.
         rate: the learning rate of a step, 0 the first.
     """
 
@@ -66,6 +68,7 @@ class Recorder:
         on_step: Callable[[StepDone, Ledger], None],
         on_differ: Callable[[ReplicasDifferError], None],
         on_missed: Callable[[Missed], None],
+        on_moved: Callable[[StateMoved], None],
         rate: Callable[[int], float],
     ) -> None:
         self._mission = mission
@@ -73,6 +76,7 @@ class Recorder:
         self._on_step = on_step
         self._on_differ = on_differ
         self._on_missed = on_missed
+        self._on_moved = on_moved
         self._rate = rate
         self._lock = threading.RLock()
         self.ledger = ledger
@@ -171,6 +175,9 @@ class Recorder:
             case Missed():
                 self._emit_to(event)
                 self._on_missed(event)
+            case StateMoved():
+                self._emit_to(event)
+                self._on_moved(event)
             case LayersTimed():
                 self._layers_timed(event)
             case _:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from ithaca.planner.plan import Plan
 from ithaca.recovery.blame import DONE, WAIT
+from ithaca.recovery.orders import Orders
 from ithaca.recovery.tally import Tally
 from ithaca.runtime.checkpoint.state import Staged, stage
 from ithaca.runtime.config.job import Job
@@ -28,6 +29,7 @@ from ithaca.runtime.events import (
     LayersHashed,
     LayersTimed,
     Missed,
+    StateMoved,
     StepDone,
     Timeline,
     Validated,
@@ -147,6 +149,21 @@ class Reports:
         if self._done == _WARM_UP or tally.drain or trainer.step == job.steps:
             self._tell_memory()
         self._hash()
+
+    def moved(self, orders: Orders, seconds: float) -> None:
+        """The states that move on entering a generation have moved."""
+        got = [move for moves in orders.moves for move in moves if move.target == self._worker]
+        if got:
+            self.tell(
+                StateMoved(
+                    time_s=time.time(),
+                    worker=self._worker,
+                    generation=orders.plan.generation,
+                    layers=sorted({move.layer for move in got}),
+                    size=sum(move.size for move in got),
+                    seconds=seconds,
+                )
+            )
 
     def validated(self, tally: Tally, seconds: float) -> None:
         """A validation ended."""

@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from ithaca.recovery.orders import Orders
 from ithaca.recovery.standing import Standing
 from ithaca.recovery.tally import Tally
 from ithaca.runtime.config.job import Job
@@ -61,6 +62,9 @@ class Reporter(Protocol):
 
     def stepped(self, tally: Tally, began: float, seconds: float, rows: list[Row]) -> None:
         """A step was committed."""
+
+    def moved(self, orders: Orders, seconds: float) -> None:
+        """The states that move on entering a generation have moved."""
 
     def validated(self, tally: Tally, seconds: float) -> None:
         """A validation ended."""
@@ -287,7 +291,10 @@ class Training:
         if self._stopped(deployment):
             raise Interrupted("another generation was announced while this one met")
         trainer.join(orders, self.worker, channel)
+        began = time.perf_counter()
         self._drive(deployment, trainer.enter(orders), [])
+        if orders.moves:
+            self.reporter.moved(orders, time.perf_counter() - began)
         trainer.validated = trainer.step - 1 if deployment.validate else trainer.step
         if orders.program is None:
             return None  # it gave its state away; the others go on without it

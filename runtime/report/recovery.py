@@ -15,8 +15,8 @@ MEANING = {
     "detect": "until it was noticed",
     "wake": "until the survivors stood still",
     "decide": "until there was a plan",
-    "move": "state moved",
     "rebuild": "connections made",
+    "move": "state moved",
     "redo": "work done again",
     "first_step": "to the first new commit",
 }

@@ -36,6 +36,9 @@ Incident = FaultInjected | FailureNoticed | Decided | Recovered | WorkerLeft | C
 Notice = RunStarted | PlanChosen | CheckpointWritten | Warned | WorkerFailed | RunEnded | Incident
 """An event that stands by itself in the report's list of events."""
 
+_MEASURED = 64
+"""So many steps behind a recovery tell how long they take now."""
+
 
 @dataclass(slots=True)
 class Story:
@@ -48,7 +51,7 @@ class Story:
         timelines: by step, then by worker.
         current: steps that were done under the newest plan.
         hashes: of the whole state, by number of committed steps.
-        incidents: failures, and the answers to them.
+        incidents: failures, and the answers to them, with the first steps behind each.
         memory: what each worker under a budget last said of it.
         end: how the last attempt ended; None if it goes on, or ended without a record.
         repeated: steps that had been done before and were given up at a resume.
@@ -156,6 +159,8 @@ def _take(story: Story, event: Event) -> None:
         case StepDone():
             story.steps[event.step] = event
             story.current.add(event.step)
+            if any(isinstance(each, Recovered) for each in story.incidents[-_MEASURED:]):
+                story.incidents.append(event)
         case Validated():
             story.validations[event.step] = event
         case Timeline():

@@ -156,7 +156,7 @@ class Bench:
         facts = facts_of(4 + spares)
         recorder = Recorder(
             self.mission, self.events.append, Ledger(3, (), 24), lambda *_: None,
-            lambda _: None, lambda _: None, lambda _: 1e-2,
+            lambda _: None, lambda _: None, lambda _: None, lambda _: 1e-2,
         )  # fmt: skip
         self.detector = Detector(
             2.0, 0.5, self.clock, lambda w: facts[w].node, lambda w: facts[w].place

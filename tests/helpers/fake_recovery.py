@@ -58,7 +58,7 @@ def crash(time_s: float, step: int, worker: int = 2, generation: int = 0) -> Ite
         time_s=time_s + 0.262, generation=generation + 1, strategy="reroute", phases=PHASES,
         redone=[{"first": 0, "last": 4, "micro_batch": m, "op": op} for m in (4, 5) for op in "FB"],
         redone_micro_batches=2, lost_samples=0, pause_s=0.084, predicted_step_s=0.31,
-        predicted_transition_s=0.06, measured_step_s=0.318,
+        predicted_transition_s=0.06,
     )  # fmt: skip
 
 

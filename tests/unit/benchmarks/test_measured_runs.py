@@ -49,7 +49,7 @@ def recovered(time_s: float) -> Recovered:
     return Recovered(
         time_s=time_s, generation=1, strategy="reroute", phases=PHASES, redone=[],
         redone_micro_batches=2, lost_samples=0, pause_s=0.4, predicted_step_s=2.0,
-        predicted_transition_s=0.1, measured_step_s=None,
+        predicted_transition_s=0.1,
     )  # fmt: skip
 
 

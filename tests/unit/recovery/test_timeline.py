@@ -41,7 +41,7 @@ def recovered(time_s: float, strategy: str, **more: Any) -> Record:  # noqa: ANN
         "kind": "recovered", "time_s": time_s, "generation": 1, "strategy": strategy,
         "phases": phases, "redone": [{"first": 0, "last": 3, "micro_batch": 1, "op": "F"}],
         "redone_micro_batches": 1, "lost_samples": 0, "pause_s": 0.2, "predicted_step_s": 0.5,
-        "predicted_transition_s": 0.1, "measured_step_s": 0.55, **more,
+        "predicted_transition_s": 0.1, **more,
     }  # fmt: skip
 
 
@@ -60,6 +60,18 @@ def test_one_failure() -> None:
     assert episode.choices[0].candidates == ({"strategy": "reroute", "feasible": True},)
     assert [each.worker for each in episode.injections] == [1]
     assert (episode.redone_micro_batches, episode.lost_samples, episode.pause_s) == (1, 0, 0.2)
+
+
+def step(seconds: float) -> Record:
+    return {"kind": "step_done", "time_s": 0.0, "seconds": seconds}
+
+
+def test_the_steps_that_follow_are_measured_against_the_prediction() -> None:
+    after = [step(0.5), step(0.7), step(0.6)]
+    failing = [noticed(20.0, 0), step(9.0), decided(20.1, "reroute"), step(9.0)]
+    found = account([step(3.0), *ONE, *after, *failing, recovered(21.0, "reroute")])
+    assert [each.measured_step_s for each in found.episodes] == [0.6, None]
+    assert found.episodes[0].predicted_step_s == 0.5
 
 
 def test_a_failure_during_a_recovery_belongs_to_it() -> None:

@@ -48,6 +48,7 @@ _VALUES: dict[Any, st.SearchStrategy[Any]] = {
     dict[str, list[tuple[str, float, float]]]: st.dictionaries(st.text(), _ROWS, max_size=2),
     list[tuple[str, float, float]]: _ROWS,
     list[tuple[float, float]]: st.lists(st.tuples(_FLOATS, _FLOATS), max_size=3),
+    list[int]: st.lists(st.integers(), max_size=3),
     list[str]: st.lists(st.text(), max_size=3),
     list[tuple[str, int, str, str]]: st.lists(
         st.tuples(st.text(), st.integers(), st.text(), st.text()), max_size=3
