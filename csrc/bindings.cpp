@@ -19,6 +19,7 @@
 
 #include "hash.h"
 #include "torch/allocator.h"
+#include "torch/graphs.h"
 #include "torch/vault.h"
 
 namespace {
@@ -288,6 +289,24 @@ void memory_mutate(std::int64_t which) { Vault::mutation = static_cast<ithaca::M
 TORCH_LIBRARY(ithaca, m) {
   m.def("hash128(Tensor data, int seed=0) -> Tensor");
   m.impl("hash128", c10::DispatchKey::CompositeExplicitAutograd, TORCH_FN(hash128));
+
+  m.def("chordless_cycles(Tensor starts, Tensor edges, int longest, int budget=0, int threads=1) "
+        "-> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("induced_paths(Tensor starts, Tensor edges, int longest, int budget=0, int threads=1) "
+        "-> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("chordless_profile(Tensor starts, Tensor edges, Tensor? types, int edge_types, int path, "
+        "int cycle, int hops, int budget=0, int threads=1) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("segment_sum(Tensor table, Tensor values, Tensor first, Tensor other, Tensor row) "
+        "-> Tensor");
+  m.def("segment_sum_table(Tensor grad, Tensor values, Tensor first, Tensor other, Tensor row, "
+        "int rows) -> Tensor");
+  const auto any_device = c10::DispatchKey::CompositeExplicitAutograd;
+  m.impl("chordless_cycles", any_device, TORCH_FN(ithaca::chordless_cycles));
+  m.impl("induced_paths", any_device, TORCH_FN(ithaca::induced_paths));
+  m.impl("chordless_profile", any_device, TORCH_FN(ithaca::chordless_profile));
+  m.impl("segment_sum", any_device, TORCH_FN(ithaca::segment_sum));
+  m.impl("segment_sum_table", any_device, TORCH_FN(ithaca::segment_sum_table));
 
   m.def("memory_install() -> ()", memory_install);
   m.def("memory_open(int cap, int smallest, str folder, int limit, int threads) -> ()",
