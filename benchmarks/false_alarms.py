@@ -33,8 +33,20 @@ BASE = {
     "validation": {"every": 0},
     "report": {"timeline_every": 1000},
 }
-SHORT = {"dim": 32, "num_layers": 2, "num_heads": 2, "context": 16, "batch_size": 1}
-LONG = {"dim": 192, "num_layers": 4, "num_heads": 4, "context": 128, "batch_size": 5}
+SHORT = {
+    "dim": 32,
+    "num_layers": 2,
+    "num_heads": 2,
+    "context": 16,
+    "batch_size": 1,
+}
+LONG = {
+    "dim": 192,
+    "num_layers": 4,
+    "num_heads": 4,
+    "context": 128,
+    "batch_size": 24,
+}
 LEAST_S = 1.0
 """What a long step must take at least."""
 
@@ -67,9 +79,10 @@ def busy(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def measure(name: str, steps: int, workload: dict[str, int], folder: Path) -> Row:
+def measure(name: str, steps: int, workload: dict[str, object], folder: Path) -> Row:
     """Run a job to its end and count what was noticed."""
-    job = {**BASE, "name": name, "steps": steps, "workload": {"use": "lm", **workload}}
+    options = {"use": "lm", "sample": {"bytes": 0}, **workload}
+    job = {**BASE, "name": name, "steps": steps, "workload": options}
     job["checkpoint"] = {"every": max(1, steps // 4)}
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(job))
@@ -103,6 +116,19 @@ def measure(name: str, steps: int, workload: dict[str, int], folder: Path) -> Ro
     )
 
 
+def keep(path: Path | None, row: Row) -> None:
+    """Print ``row``, and append it to the file if there is one."""
+    print(row, flush=True)
+    if path is None:
+        return
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(asdict(row)))
+        if fresh:
+            writer.writeheader()
+        writer.writerow(asdict(row))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Both runs; 0 if nobody was suspected and both came to their end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -110,22 +136,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--long", type=int, default=300, help="steps of a second; 0 for none")
     parser.add_argument("--csv", type=Path, help="append the rows to this file")
     options = parser.parse_args(arguments)
-    rows = []
+    rows = list[Row]()
     with tempfile.TemporaryDirectory() as name:
         if options.short:
             rows.append(measure("short", options.short, SHORT, Path(name)))
+            keep(options.csv, rows[-1])
         if options.long:
             with busy(2 * (os.cpu_count() or 1)):
                 rows.append(measure("long", options.long, LONG, Path(name)))
-    for row in rows:
-        print(row)
-    if options.csv:
-        fresh = not options.csv.exists()
-        with options.csv.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(asdict(rows[0])))
-            if fresh:
-                writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+            keep(options.csv, rows[-1])
     slow = [row for row in rows if row.run == "long" and row.median_step_s < LEAST_S]
     for row in slow:
         print(f"the steps of {row.run} took less than {LEAST_S:g} s: {row.median_step_s:g} s")

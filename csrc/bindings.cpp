@@ -80,19 +80,22 @@ void memory_observe(bool on) {
 
 void memory_install() { CountedAllocator::installed(); }
 
+std::unique_ptr<ithaca::DiskIo> disk_in(const std::string& folder, std::int64_t limit,
+                                       std::int64_t threads) {
+  try {
+    return std::make_unique<ithaca::DiskIo>(folder, limit, static_cast<int>(threads));
+  } catch (const std::exception& error) {
+    TORCH_CHECK_VALUE(false, error.what());
+  }
+}
+
 void memory_open(std::int64_t cap, std::int64_t smallest, std::string folder, std::int64_t limit,
                  std::int64_t threads) {
   TORCH_CHECK(!session().vault, "a memory session is open already; there is one in a process");
   CountedAllocator& allocator = CountedAllocator::installed();
-  std::unique_ptr<ithaca::DiskIo> disk;
-  if (!folder.empty()) {
-    try {
-      disk = std::make_unique<ithaca::DiskIo>(folder, limit, static_cast<int>(threads));
-    } catch (const std::exception& error) {
-      TORCH_CHECK_VALUE(false, error.what());
-    }
-  }
-  session().vault = std::make_shared<Vault>(allocator, std::move(disk), smallest);
+  std::unique_ptr<ithaca::Tier> tier;
+  if (!folder.empty()) tier = std::make_unique<ithaca::DiskTier>(disk_in(folder, limit, threads));
+  session().vault = std::make_shared<Vault>(allocator, std::move(tier), smallest);
   allocator.budget().reset_peak();
   allocator.budget().reset_largest();
   allocator.reset_refused();
@@ -282,7 +285,9 @@ void memory_faults(std::int64_t fail_writes, std::int64_t fail_reads, std::int64
   faults.delay_us = delay_us;
   faults.newest_first = newest_first;
 }
-void memory_mutate(std::int64_t which) { Vault::mutation = static_cast<ithaca::Mutation>(which); }
+void memory_mutate(std::int64_t which) {
+  Vault::mutation = ithaca::Tier::mutation = static_cast<ithaca::Mutation>(which);
+}
 
 }  // namespace
 

@@ -77,6 +77,7 @@ class Observer {
   }
   const std::vector<Run>& runs() const { return runs_; }
   const std::vector<Moment>& moments() const { return moments_; }
+  std::vector<Moment>& moments() { return moments_; }
   const Run& current() const { return *current_; }
   // Of everything since `begin`.
   std::uint64_t hash() const;

@@ -110,9 +110,9 @@ class Controller:
             self._mailbox, self._life, self._feed,
         )  # fmt: skip
         self._desk = desk
-        self.front = Front(desk, Fault.parse)
-        self._staff = Staff(desk, crew, journal)
         self._faults = Injector(CONTROLLER, self._recorder.emit)
+        self.front = Front(desk, self._faults)
+        self._staff = Staff(desk, crew, journal)
         if mission.job.drills:
             done = struck(mission.folder)
             self._faults.arm(Fault.parse(text) for text in mission.job.faults if text not in done)

@@ -6,16 +6,17 @@ It takes notes and answers from what is known; it never waits for training.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from ithaca.recovery.fault import CONTROLLER, Fault
 from ithaca.runtime.control.feed import EventFeed
 from ithaca.runtime.control.inbox import Inbox
 from ithaca.runtime.control.roll import Attend, Order, OrderKind, Post, Roll
 from ithaca.runtime.control.surface import Beat, BeatReply, Command, RunStatus, WorkerStatus
 from ithaca.runtime.detector import Detector
-from ithaca.runtime.events import Event, FaultInjected
+from ithaca.runtime.events import Event
+from ithaca.runtime.faults.injector import Injector
 from ithaca.runtime.keeper import Keeper
 from ithaca.runtime.membership import Membership
 from ithaca.runtime.mission import Mission
@@ -57,12 +58,12 @@ class Front:
 
     Args:
         desk: shared with the controller's thread.
-        check_fault: raises ``ValueError`` for a text that is no fault.
+        injector: of this process; takes the faults that are meant for the controller.
     """
 
-    def __init__(self, desk: Desk, check_fault: Callable[[str], object]) -> None:
+    def __init__(self, desk: Desk, injector: Injector) -> None:
         self._desk = desk
-        self._check_fault = check_fault
+        self._injector = injector
         self._inbox = Inbox()
         self._drain = threading.Event()
         self.roll = Roll(lambda who: desk.mailbox.put(Gone(who)))
@@ -116,20 +117,18 @@ class Front:
         return first
 
     def inject(self, worker: int, fault: str) -> None:
-        """Pass a fault on to the worker that it is meant for."""
+        """Pass a fault on to the worker that it is meant for, or take the controller's own."""
         if not self._desk.mission.job.drills:
             raise PermissionError(
                 "this job does not allow faults on purpose; start it with drills=true"
             )
+        if Fault.parse(fault).target == CONTROLLER:
+            self._injector.order(fault)
+            return
         self._check_known(worker)
-        self._check_fault(fault)
         order = Order(self._desk.members.generation, OrderKind.INJECT, fault)
         if not self.roll.push(order, [worker]):
             raise ValueError(f"worker {worker} is not connected now; try again in a moment")
-        step = self._desk.recorder.ledger.committed
-        self._desk.recorder.emit(
-            FaultInjected(time_s=time.time(), fault=fault, worker=worker, step=step, action="")
-        )
 
     def beat(self, beat: Beat) -> BeatReply:
         """Take a worker's beat and events."""

@@ -30,5 +30,11 @@ def trained_modules(workload: Workload, job: Job, found: Found) -> list[nn.Modul
 
 def showcase(workload: Workload, job: Job, found: Found) -> str | None:
     """The workload's text about the model in ``found``; None if it has none."""
-    with torch.no_grad():
-        return workload.showcase(trained_modules(workload, job, found))
+    threads = torch.get_num_threads()
+    # Threads that wait for each other on a busy machine take minutes for a few words.
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            return workload.showcase(trained_modules(workload, job, found))
+    finally:
+        torch.set_num_threads(threads)

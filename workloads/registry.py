@@ -11,7 +11,10 @@ from pydantic import BaseModel
 
 from ithaca.runtime.workload import Workload
 
-_BUILT_IN = {"lm": "ithaca.workloads.lm.workload:LM"}
+_BUILT_IN = {
+    "csgnn": "ithaca.workloads.csgnn.workload:CSGNN",
+    "lm": "ithaca.workloads.lm.workload:LM",
+}
 
 
 def find(name: str) -> type[Workload]:

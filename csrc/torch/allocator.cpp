@@ -117,7 +117,7 @@ void CountedAllocator::release(void* data) {
   }
 }
 
-bool CountedAllocator::counts(const c10::DataPtr& data) {
+bool CountedAllocator::counts(const c10::DataPtr& data) const {
   return data.get() != nullptr && data.get_deleter() == &CountedAllocator::release &&
          !reinterpret_cast<Header*>(static_cast<char*>(data.get()) - kAlignment)->exempt;
 }

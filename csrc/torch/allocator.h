@@ -10,10 +10,11 @@
 #include <optional>
 
 #include "../budget.h"
+#include "memory.h"
 
 namespace ithaca {
 
-class CountedAllocator final : public c10::Allocator {
+class CountedAllocator final : public c10::Allocator, public Memory {
  public:
   // The one of this process; puts itself in front of torch's on the first call.
   static CountedAllocator& installed();
@@ -21,22 +22,24 @@ class CountedAllocator final : public c10::Allocator {
   // Throws c10::OutOfMemoryError with the number that would be needed when the budget refuses.
   c10::DataPtr allocate(std::size_t size) override;
   // The same for bytes that may be there or not: asks nobody to make room.
-  std::optional<c10::DataPtr> allocate_if_free(std::size_t size);
+  std::optional<c10::DataPtr> allocate_if_free(std::size_t size) override;
   c10::DeleterFnPtr raw_deleter() const override { return &CountedAllocator::release; }
   void copy_data(void* to, const void* from, std::size_t size) const override;
 
   // Whether the bytes of a storage were counted by us.
-  static bool counts(const c10::DataPtr& data);
+  bool counts(const c10::DataPtr& data) const override;
   // Counts bytes that torch handed out before we were there. False: not from its allocator.
-  bool adopt(c10::StorageImpl& storage);
+  bool adopt(c10::StorageImpl& storage) override;
 
-  Budget& budget() { return budget_; }
+  c10::Device device() const override { return c10::Device(c10::kCPU); }
+  std::int64_t allocated() override { return budget_.allocated(); }
+  Budget& budget() override { return budget_; }
   // Bytes of threads that are exempt: communication, checkpoints, staging.
-  std::int64_t exempt_bytes() const { return exempt_.load(); }
+  std::int64_t exempt_bytes() const override { return exempt_.load(); }
   static void exempt_this_thread(bool exempt);
   // The most bytes that a refused request would have needed, since the session's start.
-  std::int64_t refused_at() const { return refused_.load(); }
-  void reset_refused() { refused_ = 0; }
+  std::int64_t refused_at() const override { return refused_.load(); }
+  void reset_refused() override { refused_ = 0; }
 
  private:
   struct Header;

@@ -1,6 +1,7 @@
 // The half of the vault that makes room: writing out, giving up memory, and the ladder that runs
 // inside of an allocation that does not fit.
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 
 #include <c10/util/Exception.h>
@@ -19,8 +20,8 @@ std::int64_t now_ns() {
 
 bool Vault::write_out(const StoredPtr& stored, Lock& lock) {
   (void)lock;
-  if (!disk_ || stored->refused) return false;
-  const Extent extent = disk_->take(stored->nbytes);
+  if (!tier_ || stored->refused) return false;
+  const Extent extent = tier_->take(stored->nbytes);
   if (!extent) {
     ++counters_.disk_full;
     return false;
@@ -30,18 +31,28 @@ bool Vault::write_out(const StoredPtr& stored, Lock& lock) {
   stored->wanted = false;
   ++leaving_;
   leaving_bytes_ += stored->nbytes;
-  disk_->submit({DiskIo::Kind::kWrite, static_cast<char*>(stored->memory.get()), stored->nbytes,
-                 extent.offset, [this, stored](int error) { written(stored, error); }});
-  return true;
+  settle(*stored);  // of an earlier copy
+  const Tier::Ends ends =
+      tier_->write(static_cast<const char*>(stored->memory.get()), stored->nbytes, extent,
+                   stored->copies, [this, stored](int error) {
+                     c10::DataPtr memory;  // freed without the lock
+                     Lock later(mutex_);
+                     memory = written(stored, error);
+                   });
+  if (ends == Tier::Ends::kLater) return true;
+  const bool in_order = ends == Tier::Ends::kInOrder;
+  counters_.in_order += in_order;
+  const c10::DataPtr none = written(stored, in_order ? 0 : EIO);
+  return in_order;
 }
 
-void Vault::written(const StoredPtr& stored, int error) {
+// With the lock.
+c10::DataPtr Vault::written(const StoredPtr& stored, int error) {
   c10::DataPtr memory;
-  Lock lock(mutex_);
   --leaving_;
   leaving_bytes_ -= stored->nbytes;
   const bool useless = error != 0 || stored->wanted || !stored->alive;
-  if (useless) disk_->give_back(std::exchange(stored->extent, {}));
+  if (useless) drop_extent(*stored);
   stored->where = useless ? Where::kHere : Where::kParked;
   if (error != 0) {
     ++counters_.failed_writes;
@@ -53,15 +64,38 @@ void Vault::written(const StoredPtr& stored, int error) {
     managed_ -= stored->nbytes;
     memory = std::move(stored->memory);
   } else if (!useless && stored->action == Action::kSwap && movable(*stored)) {
-    give_up(*stored);
+    // What is only on its way goes as soon as it has left, or is in somebody's way.
+    if (tier_->settled(stored->copies)) {
+      give_up(*stored);
+    } else {
+      departing_.push_back(stored);
+    }
   }
   changed_.notify_all();
+  return memory;
+}
+
+// The device may do something else with the memory, in its own order.
+void Vault::settle(Stored& stored) {
+  if (tier_) tier_->before_reuse(stored.copies);
+  stored.copies = {};
+}
+
+// Gives up what was on its way and has left. Copies end in the order in which they began.
+void Vault::depart() {
+  while (!departing_.empty()) {
+    const StoredPtr stored = departing_.front();
+    const bool parked = stored->alive && stored->where == Where::kParked;
+    if (parked && !tier_->settled(stored->copies)) return;
+    departing_.pop_front();
+    if (parked && stored->action == Action::kSwap && movable(*stored)) give_up(*stored);
+  }
 }
 
 // The bytes are on the disk, and nobody uses them: the memory goes back.
 void Vault::give_up(Stored& stored) {
   if (stored.state) {
-    stored.mapping = disk_->map(stored.extent);
+    stored.mapping = tier_->map(stored.extent);
     if (stored.mapping == nullptr) {
       stored.refused = true;
       forget_copy(stored);
@@ -72,6 +106,9 @@ void Vault::give_up(Stored& stored) {
   managed_ -= stored.nbytes;
   counters_.given_up_bytes += stored.nbytes;
   set_pointer(stored, stored.mapping);
+  const std::shared_ptr<Mark> left = stored.copies.out;
+  settle(stored);
+  stored.copies.out = left;  // a read has to wait for it, too
   stored.memory.clear();
 }
 
@@ -84,32 +121,39 @@ bool Vault::reclaim(std::int64_t size, std::int64_t missing) {
   ++counters_.reclaims;
   notice(lock);
   std::int64_t freed = 0;
+  const std::int64_t first = memory_.allocated();
   for (;;) {
     freed += drop_parked(missing - freed);
     if (freed >= missing) return true;
+    const std::int64_t parked = counters_.in_order;
     start_writes(missing - freed, lock);
+    if (counters_.in_order != parked) {
+      freed = std::max(freed, first - memory_.allocated());
+      continue;
+    }
     if (leaving_ == 0 && coming_ == 0) break;
     const std::int64_t start = now_ns();
     const std::int64_t before = leaving_ + coming_;
-    const std::int64_t allocated = allocator_.budget().allocated();
+    const std::int64_t allocated = memory_.allocated();
     ++counters_.waited;
     changed_.wait(lock, [&] {
-      return leaving_ + coming_ != before || allocator_.budget().allocated() < allocated;
+      return leaving_ + coming_ != before || memory_.allocated() < allocated;
     });
     counters_.wait_ns += now_ns() - start;
-    freed += std::max<std::int64_t>(0, allocated - allocator_.budget().allocated());
+    freed += std::max<std::int64_t>(0, allocated - memory_.allocated());
   }
   if (freed == 0) ++counters_.refusals;
   return freed > 0;
 }
 
 // State first: it is used last, in the optimizer's step. Then the oldest: backward reads it last.
-std::int64_t Vault::drop_parked(std::int64_t missing) {
+std::int64_t Vault::drop_parked(std::int64_t missing, bool planned) {
   std::int64_t freed = 0;
   for (const bool state : {true, false}) {
     for (const auto& [birth, stored] : by_birth_) {
       if (freed >= missing) return freed;
       if (stored->state != state || stored->where != Where::kParked || !movable(*stored)) continue;
+      if (planned && (!stored->copies.out || stored->action != Action::kSwap)) continue;
       give_up(*stored);
       if (stored->where != Where::kAway) continue;
       freed += stored->nbytes;
@@ -142,8 +186,8 @@ std::int64_t Vault::start_writes(std::int64_t missing, Lock& lock) {
 
 // Without a plan: what is above the mark is written early, so that a miss finds it parked.
 void Vault::write_ahead(Lock& lock) {
-  std::int64_t above = allocator_.budget().allocated() - passive_mark_ - leaving_bytes_;
-  if (!disk_ || above <= 0) return;
+  std::int64_t above = memory_.allocated() - passive_mark_ - leaving_bytes_;
+  if (!tier_ || above <= 0) return;
   for (const auto& [birth, stored] : by_birth_) {
     if (above <= 0) return;
     if (stored->where == Where::kParked) {
@@ -159,13 +203,13 @@ void Vault::write_ahead(Lock& lock) {
 // --- optimizer state -----------------------------------------------------------------------------
 
 void Vault::adopt_state(const at::Tensor& tensor, bool fresh) {
-  if (!disk_ || !tensor.device().is_cpu() || !tensor.has_storage()) return;
+  if (!tier_ || tensor.device() != device_ || !tensor.has_storage()) return;
   c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
   if (fresh && c10::raw::intrusive_ptr::use_count(storage) != 1) return;  // a view
   Lock lock(mutex_);
   if (storages_.count(storage) != 0 || protected_.count(storage) != 0) return;
   if (static_cast<std::int64_t>(storage->nbytes()) < smallest_) return;
-  if (!allocator_.adopt(*storage)) return;
+  if (!memory_.adopt(*storage)) return;
   const StoredPtr stored = manage(tensor, true);
   if (!stored || stored->state) return;
   stored->state = true;
@@ -236,14 +280,16 @@ void Vault::close(bool restore) {
         if (stored->mapping == nullptr) stored->where = Where::kLost;
         continue;
       }
+      if (tier_) tier_->before_use(stored->copies);
       forget_copy(*stored);
       stored->extent = {};
     }
   }
+  departing_.clear();
   closed_ = true;
   plan_.reset();
   fresh_.clear();
-  const std::unique_ptr<DiskIo> disk = std::move(disk_);
+  const std::unique_ptr<Tier> tier = std::move(tier_);
   lock.unlock();
 }
 

@@ -7,6 +7,7 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <bit>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <optional>
@@ -122,8 +123,8 @@ void Vault::release_lease(void* context) {
   lease->stored->vault->died(lease->stored);
 }
 
-Vault::Vault(CountedAllocator& allocator, std::unique_ptr<DiskIo> disk, std::int64_t smallest)
-    : allocator_(allocator), disk_(std::move(disk)), smallest_(smallest) {
+Vault::Vault(Memory& memory, std::unique_ptr<Tier> tier, std::int64_t smallest)
+    : memory_(memory), device_(memory.device()), tier_(std::move(tier)), smallest_(smallest) {
   observer_.begin(false);
   step_start_ns_ = now_ns();
 }
@@ -193,8 +194,8 @@ const Planned* Vault::planned_for(Key key, std::int64_t look) const {
 }
 
 bool Vault::moves(const at::Tensor& tensor) const {
-  if (closed_ || !tensor.device().is_cpu() || tensor.layout() != at::kStrided ||
-      !tensor.has_storage() || tensor.is_inference()) {
+  if (closed_ || tensor.device() != device_ || tensor.layout() != at::kStrided ||
+      !tensor.has_storage() || tensor.is_inference() || (tier_ && !tier_->in_step())) {
     return false;
   }
   const c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
@@ -207,7 +208,7 @@ StoredPtr Vault::manage(const at::Tensor& tensor, bool state) {
   if (const auto known = storages_.find(storage); known != storages_.end()) return known->second;
   const auto nbytes = static_cast<std::int64_t>(storage->nbytes());
   if (!state &&
-      (protected_.count(storage) != 0 || !CountedAllocator::counts(storage->data_ptr()))) {
+      (protected_.count(storage) != 0 || !memory_.counts(storage->data_ptr()))) {
     return nullptr;
   }
   auto stored = std::make_shared<Stored>();
@@ -218,7 +219,7 @@ StoredPtr Vault::manage(const at::Tensor& tensor, bool state) {
   void* data = storage->data_ptr().get();
   stored->memory = storage->set_data_ptr({});
   storage->set_data_ptr_noswap(
-      {data, new Lease{stored}, &Vault::release_lease, c10::Device(c10::kCPU)});
+      {data, new Lease{stored}, &Vault::release_lease, device_});
   storages_.emplace(storage, stored);
   by_birth_.emplace(stored->birth, stored);
   managed_ += nbytes;
@@ -228,7 +229,7 @@ StoredPtr Vault::manage(const at::Tensor& tensor, bool state) {
 void Vault::set_pointer(Stored& stored, void* data) {
   c10::DataPtr before = stored.storage->set_data_ptr({});
   stored.storage->set_data_ptr_noswap(
-      {data, before.release_context(), &Vault::release_lease, c10::Device(c10::kCPU)});
+      {data, before.release_context(), &Vault::release_lease, device_});
 }
 
 bool Vault::only_ours(const Stored& stored) const {
@@ -243,6 +244,7 @@ bool Vault::movable(const Stored& stored) const {
 
 // Looks at what was saved lately: planned writes start as soon as nobody else holds the storage.
 void Vault::notice(Lock& lock) {
+  depart();
   for (std::size_t i = 0; i < fresh_.size();) {
     const StoredPtr stored = fresh_[i];
     if (stored->alive && !movable(*stored)) {
@@ -260,9 +262,12 @@ void Vault::notice(Lock& lock) {
 
 void Vault::log(What what, Key key, Key other, std::int64_t look) {
   if (!observer_.detailed()) return;
-  Budget& budget = allocator_.budget();
-  observer_.log({what, 0, key, other, look, now_ns() - step_start_ns_,
-                 counters_.wait_ns - step_wait_ns_, budget.allocated(), budget.take_window_peak(),
+  Budget& budget = memory_.budget();
+  // On a device that works behind the program's back, a stamp in place of the time.
+  Clock* clock = timing_ ? tier_->clock() : nullptr;
+  observer_.log({what, 0, key, other, look,
+                 clock != nullptr ? clock->stamp() : now_ns() - step_start_ns_,
+                 counters_.wait_ns - step_wait_ns_, memory_.allocated(), budget.take_window_peak(),
                  managed_, observer_.operators(),
                  counters_.given_up_bytes - counters_.taken_bytes});
 }
@@ -281,7 +286,7 @@ at::Tensor Vault::note(const at::Tensor& tensor) {
     if (observer_.is_quiet() || !moves(tensor)) return {};
     const c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
     if (storages_.count(const_cast<c10::StorageImpl*>(storage)) != 0 ||
-        protected_.count(storage) != 0 || !CountedAllocator::counts(storage->data_ptr())) {
+        protected_.count(storage) != 0 || !memory_.counts(storage->data_ptr())) {
       return {};
     }
     const Key next = observer_.current().key(observer_.current().saves);
@@ -307,7 +312,7 @@ at::Tensor Vault::note(const at::Tensor& tensor) {
   at::Tensor hollow = alias_of(tensor);
   hollow.unsafeGetTensorImpl()->set_storage_keep_dtype(c10::Storage(
       c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), 0,
-                                            c10::DataPtr(nullptr, c10::Device(c10::kCPU)),
+                                            c10::DataPtr(nullptr, tensor.device()),
                                             nullptr, /*resizable=*/false)));
   packed.tensor = WeakTensor(hollow.getIntrusivePtr());
   registry().add(hollow.unsafeGetTensorImpl(), std::move(packed));
@@ -382,21 +387,44 @@ void Vault::begin(bool detailed) {
   std::erase_if(by_key_, [](const auto& entry) { return entry.second.expired(); });
   step_start_ns_ = now_ns();
   step_wait_ns_ = counters_.wait_ns;
-  allocator_.budget().take_window_peak();
+  memory_.budget().take_window_peak();
+  time_step();
   log_run();
+}
+
+void Vault::time_step() {
+  Clock* clock = tier_ ? tier_->clock() : nullptr;
+  timing_ = clock != nullptr && observer_.detailed();
+  if (clock != nullptr) clock->restart(timing_);
 }
 
 void Vault::detail() {
   Lock lock(mutex_);
   if (observer_.detailed()) return;
   observer_.detail();
-  allocator_.budget().take_window_peak();
+  memory_.budget().take_window_peak();
+  time_step();
   log_run();
 }
 
 void Vault::finish_log() {
   Lock lock(mutex_);
   log_run(What::kEnd);
+  if (!std::exchange(timing_, false)) return;
+  Clock* clock = tier_->clock();
+  const std::vector<std::int64_t> times = clock->read();
+  const auto waits = clock->waits();
+  auto next = waits.begin();
+  std::int64_t waited = 0;
+  for (Moment& moment : observer_.moments()) {
+    for (; next != waits.end() && next->second <= moment.ns; ++next) {
+      waited += times[next->second] - times[next->first];
+    }
+    moment.waited_ns += waited;
+    moment.ns = times[moment.ns];
+  }
+  counters_.wait_ns += waited;
+  clock->restart(false);
 }
 
 void Vault::replan(std::shared_ptr<const PlanTable> plan) {
@@ -442,6 +470,7 @@ at::Tensor Vault::unpack(const at::Tensor& alias) {
     self->observer_.use(packed->key);
     self->log(What::kUse, packed->key, stored->key);
   }
+  if (self->tier_) self->tier_->before_use(stored->copies);
   self->forget_copy(*stored);
   at::Tensor result = alias_of(alias);
   if (mutation == Mutation::kWrongOffset && result.storage_offset() > 0) {
@@ -457,9 +486,13 @@ void Vault::forget_copy(Stored& stored) {
   if (stored.where == Where::kLeaving) {
     stored.wanted = true;
   } else if (stored.where == Where::kParked) {
-    disk_->give_back(std::exchange(stored.extent, {}));
+    drop_extent(stored);
     stored.where = Where::kHere;
   }
+}
+
+void Vault::drop_extent(Stored& stored) {
+  if (tier_) tier_->give_back(std::exchange(stored.extent, {}), stored.copies);
 }
 
 void Vault::bring_in(const StoredPtr& stored, Lock& lock) {
@@ -476,7 +509,7 @@ void Vault::bring_in(const StoredPtr& stored, Lock& lock) {
       c10::DataPtr memory;
       lock.unlock();
       try {
-        memory = allocator_.allocate(static_cast<std::size_t>(stored->nbytes));
+        memory = memory_.allocate(static_cast<std::size_t>(stored->nbytes));
       } catch (...) {
         lock.lock();
         stored->where = Where::kAway;
@@ -493,7 +526,7 @@ void Vault::bring_in(const StoredPtr& stored, Lock& lock) {
     counters_.wait_ns += now_ns() - start;
   }
   TORCH_CHECK(stored->where != Where::kLost, "a saved tensor of ", stored->nbytes,
-              " bytes was on the disk when its memory session ended with an error; run the "
+              " bytes was away when its memory session ended with an error; run the "
               "backward inside of the session");
 }
 
@@ -510,24 +543,30 @@ void Vault::read_in(const StoredPtr& stored, c10::DataPtr memory, Lock& lock) {
     changed_.notify_all();
     return;
   }
-  disk_->submit({DiskIo::Kind::kRead, static_cast<char*>(stored->memory.get()), stored->nbytes,
-                 stored->extent.offset, [this, stored](int error) { arrived(stored, error); }});
+  const Tier::Ends ends =
+      tier_->read(static_cast<char*>(stored->memory.get()), stored->nbytes, stored->extent,
+                  stored->copies, [this, stored](int error) {
+                    Lock later(mutex_);
+                    arrived(stored, error);
+                  });
+  if (ends != Tier::Ends::kLater) arrived(stored, ends == Tier::Ends::kInOrder ? 0 : EIO);
 }
 
+// With the lock.
 void Vault::arrived(const StoredPtr& stored, int error) {
-  Lock lock(mutex_);
   --coming_;
   if (stored->alive && error == 0) {
     set_pointer(*stored, stored->memory.get());
     if (stored->mapping != nullptr) {
-      DiskIo::unmap(std::exchange(stored->mapping, nullptr), stored->extent.size);
+      tier_->unmap(std::exchange(stored->mapping, nullptr), stored->extent.size);
     }
     stored->where = Where::kParked;
     (stored->state ? counters_.state_in_bytes : counters_.in_bytes) += stored->nbytes;
   } else {
+    settle(*stored);
     stored->memory.clear();
     managed_ -= stored->nbytes;
-    if (!stored->alive) disk_->give_back(std::exchange(stored->extent, {}));
+    if (!stored->alive) drop_extent(*stored);
     stored->error = error;
     stored->where = Where::kAway;
   }
@@ -556,18 +595,21 @@ void Vault::prefetch(const StoredPtr& used, Lock& lock) {
 }
 
 void Vault::read_ahead(const std::vector<StoredPtr>& next, Lock& lock) {
-  const Budget& budget = allocator_.budget();
+  const Budget& budget = memory_.budget();
   for (const StoredPtr& stored : next) {
     if (!stored->alive || stored->where != Where::kAway || stored->error != 0) continue;
-    if (budget.allocated() + stored->nbytes > budget.cap() - budget.largest()) break;
+    const std::int64_t above =
+        memory_.allocated() + stored->nbytes - (budget.cap() - budget.largest());
+    // What left in the device's order may still be here, although it is planned to be away.
+    if (above > 0 && drop_parked(above, /*planned=*/true) < above) break;
     stored->where = Where::kComing;
     lock.unlock();
     std::optional<c10::DataPtr> memory =
-        allocator_.allocate_if_free(static_cast<std::size_t>(stored->nbytes));
+        memory_.allocate_if_free(static_cast<std::size_t>(stored->nbytes));
     lock.lock();
     if (!memory) {
       stored->where = Where::kAway;
-      if (!stored->alive) disk_->give_back(std::exchange(stored->extent, {}));
+      if (!stored->alive) drop_extent(*stored);
       changed_.notify_all();
       break;
     }
@@ -588,14 +630,15 @@ void Vault::died(const StoredPtr& stored) {
       case Where::kHere:
       case Where::kParked:
         managed_ -= stored->nbytes;
+        settle(*stored);
         memory = std::move(stored->memory);
         [[fallthrough]];
       case Where::kAway:
       case Where::kLost:
         if (stored->mapping != nullptr) {
-          DiskIo::unmap(std::exchange(stored->mapping, nullptr), stored->extent.size);
+          tier_->unmap(std::exchange(stored->mapping, nullptr), stored->extent.size);
         }
-        if (disk_) disk_->give_back(std::exchange(stored->extent, {}));
+        drop_extent(*stored);
         break;
       case Where::kLeaving:  // written() cleans up
       case Where::kComing:   // arrived() does

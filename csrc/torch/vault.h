@@ -1,5 +1,5 @@
 // Holds what autograd saves, under a budget: knows for every storage where its bytes are, moves
-// them to the disk and back, and brings them back whenever they are asked for.
+// them to a tier and back, and brings them back whenever they are asked for.
 //
 // A storage stays the same object all the time; only its data pointer changes. So views, offsets
 // and strides need no care: whoever has the tensor has the right one. Bytes are moved only while
@@ -21,9 +21,9 @@
 #include <utility>
 #include <vector>
 
-#include "../disk_io.h"
 #include "../observer.h"
-#include "allocator.h"
+#include "memory.h"
+#include "tier.h"
 
 namespace ithaca {
 
@@ -34,9 +34,9 @@ using WeakTensor = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensor
 enum class Where {
   kHere,
   kLeaving,  // here, and being written
-  kParked,   // here, and on the disk
-  kAway,     // on the disk only
-  kComing,   // on the disk, and being read
+  kParked,   // here, and on the tier
+  kAway,     // on the tier only
+  kComing,   // on the tier, and being read
   kLost,     // a session that ended in an error took it along
 };
 
@@ -59,6 +59,7 @@ struct Stored {
   int pins = 0;            // operators that run on it now; for state
   int error = 0;
   Extent extent;
+  Copies copies;
   c10::DataPtr memory;     // the real owner of the bytes
   void* mapping = nullptr;  // state that is away can be read here
   std::vector<WeakTensor> packed;
@@ -92,18 +93,15 @@ struct Counters {
                evicted_state = 0, refusals = 0;
   std::int64_t noted = 0, replays = 0;
   std::int64_t loads_on_demand = 0, loads_waited = 0, prefetched = 0;
-  std::int64_t failed_writes = 0, disk_full = 0;
+  std::int64_t failed_writes = 0, disk_full = 0, in_order = 0;
   std::int64_t wait_ns = 0, out_bytes = 0, in_bytes = 0, state_out_bytes = 0, state_in_bytes = 0;
   std::int64_t given_up_bytes = 0, taken_bytes = 0;  // memory, of saved tensors
 };
 
-// What the tests break on purpose.
-enum class Mutation : std::int64_t { kNone, kEarlyReload, kNoVersionCheck, kWrongOffset };
-
 class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault> {
  public:
-  // `disk` may be null: then nothing can leave. Storages below `smallest` bytes stay.
-  Vault(CountedAllocator& allocator, std::unique_ptr<DiskIo> disk, std::int64_t smallest);
+  // `tier` may be null: then nothing can leave. Storages below `smallest` bytes stay.
+  Vault(Memory& memory, std::unique_ptr<Tier> tier, std::int64_t smallest);
 
   // Storages that never move: parameters, buffers, whatever the user names.
   void protect(const at::Tensor& tensor);
@@ -154,8 +152,9 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
 
   Counters counters();
   Observer& observer() { return observer_; }
-  DiskIo* disk() { return disk_.get(); }
-  CountedAllocator& allocator() { return allocator_; }
+  Tier* tier() { return tier_.get(); }
+  DiskIo* disk() { return tier_ ? tier_->disk() : nullptr; }
+  Memory& memory() { return memory_; }
   std::int64_t managed_bytes() const { return managed_; }
   std::int64_t alive() const { return static_cast<std::int64_t>(storages_.size()); }
   std::int64_t evictable_bytes();
@@ -179,9 +178,12 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void log(What what, Key key, Key other, std::int64_t look = 0);
 
   void log_run(What what = What::kRun);
+  void time_step();
 
   bool write_out(const StoredPtr& stored, Lock& lock);
-  void written(const StoredPtr& stored, int error);
+  c10::DataPtr written(const StoredPtr& stored, int error);
+  void depart();
+  void settle(Stored& stored);
   void give_up(Stored& stored);
   void bring_in(const StoredPtr& stored, Lock& lock);
   void read_in(const StoredPtr& stored, c10::DataPtr memory, Lock& lock);
@@ -190,14 +192,16 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void read_ahead(const std::vector<StoredPtr>& next, Lock& lock);
   void read_states(std::int64_t birth, Lock& lock);
   void forget_copy(Stored& stored);
+  void drop_extent(Stored& stored);
   void died(const StoredPtr& stored);
 
-  std::int64_t drop_parked(std::int64_t missing);
+  std::int64_t drop_parked(std::int64_t missing, bool planned = false);
   std::int64_t start_writes(std::int64_t missing, Lock& lock);
   void write_ahead(Lock& lock);
 
-  CountedAllocator& allocator_;
-  std::unique_ptr<DiskIo> disk_;
+  Memory& memory_;
+  const c10::Device device_;
+  std::unique_ptr<Tier> tier_;
   const std::int64_t smallest_;
   Observer observer_;
   std::mutex mutex_;
@@ -206,6 +210,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   std::map<std::int64_t, StoredPtr> by_birth_;
   std::unordered_map<Key, std::weak_ptr<Stored>> by_key_;
   std::vector<StoredPtr> fresh_;
+  std::deque<StoredPtr> departing_;
   struct Noted {
     c10::weak_intrusive_ptr<c10::StorageImpl> storage;
     Key first;
@@ -219,6 +224,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   std::atomic<std::int64_t> managed_{0};
   std::int64_t step_start_ns_ = 0, step_wait_ns_ = 0;
   bool closed_ = false;
+  bool timing_ = false;  // by the tier's clock
 };
 
 // Lets other Python threads run while this one waits; does nothing where Python's lock is not held.

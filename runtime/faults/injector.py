@@ -88,12 +88,17 @@ class Injector:
                     self._armed = [*self._armed, fault]
 
     def order(self, text: str) -> None:
-        """Take the fault that a control message carries.
+        """Take the fault that a control message carries, also one that has struck before.
 
         Raises:
             FaultError: it cannot be read.
         """
-        self.arm([Fault.parse(text)])
+        fault = Fault.parse(text)
+        with self._lock:
+            if fault not in self._armed:
+                self._done.discard(fault)
+                self._seen.pop(fault, None)
+        self.arm([fault])
 
     def at(self, committed: int, moment: str, what: object) -> None:
         """Say that the process is at a point, in the step behind ``committed`` steps.

@@ -23,7 +23,7 @@ print(json.dumps({"modules": sorted(sys.modules), "threads": threading.active_co
 # What the modules themselves load comes first, so that only what ours do is seen.
 EVERYTHING = """
 import importlib, json, logging, os, signal, sys, threading
-import grpc, numpy, pydantic, ray, rich, scipy, torch, yaml
+import grpc, numpy, pydantic, ray, rich, scipy, sklearn, torch, yaml
 import torch.distributed.pipelining
 
 def state():

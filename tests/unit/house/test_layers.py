@@ -25,7 +25,12 @@ MAY_IMPORT = {
     "ithaca.recovery": "numpy scipy ithaca.planner",
     # Plug-ins know the interface, never the inside.
     "ithaca.workloads": "numpy torch pydantic ithaca.runtime.workload",
-    "ithaca.tuners": "numpy scipy pydantic ithaca.planner",
+    # The search itself knows no Ray and no torch; its loop on the runtime does.
+    "ithaca.tuners": "numpy scipy pydantic optuna sklearn ithaca.runtime.errors",
+    "ithaca.tuners.loop": (
+        "jinja2 numpy pydantic ray rich torch yaml ithaca.planner ithaca.recovery ithaca.runtime "
+        "ithaca.swap ithaca.tuners"
+    ),
     "ithaca.runtime": (
         "ithaca google grpc jinja2 numpy pydantic ray rich safetensors torch yaml "
         "ithaca.runtime ithaca.planner ithaca.swap ithaca.recovery"
@@ -66,7 +71,7 @@ NEVER = {
 USES_RAY = {
     f"ithaca.runtime.{name}"
     for name in ("agency", "answers", "cluster", "crew", "doctor", "driver", "drill.nodes")
-} | {"ithaca.runtime.script"}
+} | {"ithaca.runtime.script", "ithaca.tuners.loop.crew", "ithaca.tuners.loop.driver"}
 USES_GRPC = {"ithaca.runtime.control"}
 
 

@@ -63,8 +63,8 @@ def test_an_own_one_is_found() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("lmm", r"no workload 'lmm' \(did you mean 'lm'\?\); known are lm, and package.module"),
-        ("resnet", "no workload 'resnet'; known are lm, and package.module:Class"),
+        ("lmm", r"no workload 'lmm' \(did you mean 'lm'\?\); known are csgnn, lm, and package.module"),
+        ("resnet", "no workload 'resnet'; known are csgnn, lm, and package.module:Class"),
         ("", "no workload ''; known are"),
         ("own_models:", "is not the name of a workload; write package.module:Class"),
         (":Graph", "is not the name of a workload"),

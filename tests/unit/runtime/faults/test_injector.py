@@ -64,11 +64,20 @@ def test_it_strikes_once_at_its_point_and_tells_before(bench: Bench) -> None:
     assert told.fault == "crash w1 at step 3 before B m1"
 
 
-def test_the_same_order_twice_is_one_fault(bench: Bench) -> None:
+def test_the_same_order_twice_is_one_fault_until_it_has_struck(bench: Bench) -> None:
     bench.order("loop w1 at step 2", "loop w1 at step 2")
     bench.pass_points()
+    bench.pass_points()
+    assert bench.done == ["loop after 1"]
     bench.order("loop w1 at step 2")
     bench.pass_points()
+    assert len(bench.done) == 2
+
+
+def test_what_the_job_lists_strikes_once_for_all(bench: Bench) -> None:
+    for _ in range(2):
+        bench.injector.arm([Fault.parse("loop w1 at step 2")])
+        bench.pass_points()
     assert bench.done == ["loop after 1"]
 
 
