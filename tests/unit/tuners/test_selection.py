@@ -1,0 +1,47 @@
+"""Model selection in scikit-learn's way, on data that comes with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+
+from ithaca.runtime.errors import UserError
+from ithaca.tuners import ModelSelection
+from ithaca.tuners.learners import CLASSIFIERS, evaluate
+
+CHEAP = ["tree", "knn", "qda"]
+
+
+def test_it_fits_the_best_of_several_learners() -> None:
+    x, y = load_iris(return_X_y=True)
+    model = ModelSelection(n_trials=9, timeout=None, learners=CHEAP, random_state=1)
+    assert clone(model).fit(x, y).score(x, y) > 0.9
+    model.fit(x, y)
+    assert {trial.arm for trial in model.trials_} == set(CHEAP)
+    assert model.best_score_ == max(t.value for t in model.trials_ if t.value is not None)
+    assert model.predict_proba(x).shape == (150, 3)
+    assert model.classes_.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_every_learner_can_be_built_from_its_space(name: str) -> None:
+    x, y = load_iris(return_X_y=True)
+    learner = CLASSIFIERS[name]
+    config = learner.space.sample(np.random.default_rng(0))
+    for key, cheap in (("n_estimators", 10), ("max_iter", 10)):
+        if key in config:
+            config[key] = cheap
+    score = evaluate(learner, config, x, y, folds=2, seed=0, scoring="balanced_accuracy")
+    assert 0.2 < score <= 1.0
+
+
+def test_mistakes_are_one_message() -> None:
+    x, y = load_iris(return_X_y=True)
+    with pytest.raises(UserError, match="no learner lightgbm; there are: random_forest"):
+        ModelSelection(learners=["lightgbm"]).fit(x, y)
+    with pytest.raises(UserError, match="a table and as many labels"):
+        ModelSelection().fit(x, y[:5])
+    with pytest.raises(UserError, match="call fit first"):
+        ModelSelection().predict(x)

@@ -1,0 +1,112 @@
+"""Arms: the parts of a search between which a policy divides the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from ithaca.tuners.space import Config, Parameter, Space, SpaceError, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A model, or a block of a space.
+
+    Attributes:
+        name: unique.
+        space: in which this arm's configurations lie.
+        fixed: what all of them have besides, as pairs.
+    """
+
+    name: str
+    space: Space
+    fixed: tuple[tuple[str, Value], ...] = ()
+
+    def full(self, own: Mapping[str, Value]) -> Config:
+        """A configuration of the space with what is fixed."""
+        return {**dict(self.fixed), **own}
+
+    def own(self, full: Mapping[str, Value]) -> Config:
+        """The part of a full configuration that this arm searches for.
+
+        Raises:
+            SpaceError: the configuration is not one of this arm's.
+        """
+        for name, value in self.fixed:
+            if full.get(name) != value:
+                raise SpaceError(f"{self.name} has {name}={value!r}, not {full.get(name)!r}")
+        fixed = {name for name, _ in self.fixed}
+        return self.space.check({key: value for key, value in full.items() if key not in fixed})
+
+    def spec(self) -> dict[str, Any]:
+        """As JSON; :meth:`parse` reads it."""
+        return {"name": self.name, "space": self.space.spec(), "fixed": dict(self.fixed)}
+
+    @staticmethod
+    def parse(data: Mapping[str, Any]) -> Arm:
+        """The arm that :meth:`spec` told of."""
+        return Arm(data["name"], Space.parse(data["space"]), tuple(data["fixed"].items()))
+
+
+def whole(space: Space) -> tuple[Arm, ...]:
+    """One arm: the whole space."""
+    return (Arm("all", space),)
+
+
+def models(spaces: Mapping[str, Space], key: str = "model") -> tuple[Arm, ...]:
+    """One arm for each model; its name is in every configuration, under ``key``."""
+    if not spaces:
+        raise SpaceError("there is no model to choose from")
+    return tuple(Arm(name, space, ((key, name),)) for name, space in spaces.items())
+
+
+def blocks(space: Space, most: int | None = None) -> tuple[Arm, ...]:
+    """Halves of every parameter's range, and an arm for each combination of halves.
+
+    As published: 2^d arms for d parameters that can be halved and depend on no other. With
+    ``most``, only the first parameters are halved, as many as give at most so many arms.
+    """
+    wanted = [p for p in space.parameters if p.when is None and p.domain.halves() is not None]
+    if most is not None:
+        if most < 1:
+            raise SpaceError(f"the most arms are at least 1, not {most}")
+        wanted = wanted[: most.bit_length() - 1]
+    waited_for = {p.when.name for p in space.parameters if p.when is not None}
+    wanted = [p for p in wanted if p.name not in waited_for]
+    if not wanted:
+        return whole(space)
+    arms = []
+    for sides in product((0, 1), repeat=len(wanted)):
+        chosen = {p.name: side for p, side in zip(wanted, sides, strict=True)}
+        parts = tuple(_half(p, chosen.get(p.name)) for p in space.parameters)
+        name = " ".join(f"{key}{'-+'[side]}" for key, side in chosen.items())
+        arms.append(Arm(name, Space(parts)))
+    return tuple(arms)
+
+
+def _half(parameter: Parameter, side: int | None) -> Parameter:
+    halves = parameter.domain.halves()
+    if side is None or halves is None:
+        return parameter
+    return replace(parameter, domain=halves[side])
+
+
+def arm_of(arms: tuple[Arm, ...], config: Mapping[str, Value]) -> Arm:
+    """The first arm in which ``config`` lies.
+
+    Raises:
+        SpaceError: it lies in none; says why for the last.
+    """
+    reason = SpaceError("there are no arms")
+    for arm in arms:
+        try:
+            arm.own(config)
+        except SpaceError as error:
+            reason = error
+        else:
+            return arm
+    if len(arms) > 1:
+        raise SpaceError(f"it lies in none of {len(arms)} arms; not in the last, since {reason}")
+    raise reason

@@ -1,0 +1,156 @@
+"""The journal of a search: its settings and every event, one JSON line each, only ever appended.
+
+A line is on the disk before its event counts. Whoever was killed leaves whole lines and at most one
+that is torn; the next one cuts that off, applies the rest, and has the state of the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from io import BufferedRandom
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ithaca.runtime.errors import UserError
+from ithaca.tuners.arm import Arm
+from ithaca.tuners.search import Search, Settings
+from ithaca.tuners.trial import Event, from_json, to_json
+
+VERSION = 1
+
+
+class JournalError(UserError):
+    """A journal cannot be read, or belongs to another search."""
+
+
+class Journal:
+    """Appends to a file; a context manager that closes it. Made by :func:`open_journal`."""
+
+    def __init__(self, file: BufferedRandom) -> None:
+        self._file = file
+        self.lines = 0
+
+    def write(self, event: Event) -> None:
+        """Put ``event`` on the disk."""
+        self.line({"n": self.lines, **to_json(event)})
+
+    def line(self, data: dict[str, Any]) -> None:
+        """Put one JSON line on the disk."""
+        text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+        self._file.write(text.encode() + b"\n")
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+        self.lines += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_journal(path: Path, settings: Settings, arms: Sequence[Arm]) -> tuple[Journal, Search]:
+    """The journal at ``path``, new or with what is in it, and the search in the state it tells.
+
+    Raises:
+        JournalError: it is damaged, or was begun with other settings or arms.
+    """
+    head = {"version": VERSION, "settings": settings.spec(), "arms": [a.spec() for a in arms]}
+    search = Search(settings, arms)
+    new = not path.exists()
+    file = path.open("x+b" if new else "r+b")
+    journal = Journal(file)
+    try:
+        whole = 0
+        for number, (line, end) in enumerate(_lines(file)):
+            if number == 0:
+                _check_head(path, line, head)
+            else:
+                _apply(search, path, number, line)
+            whole, journal.lines = end, number + 1
+        file.seek(whole)
+        file.truncate()
+        if whole == 0:
+            journal.line(head)
+    except BaseException:
+        file.close()
+        raise
+    return journal, search
+
+
+def read_journal(path: Path) -> tuple[Search, list[Event]]:
+    """The search that a journal tells of, and its events; changes nothing.
+
+    Raises:
+        JournalError: it is damaged or empty.
+    """
+    search: Search | None = None
+    events: list[Event] = []
+    with path.open("rb") as file:
+        for number, (line, _) in enumerate(_lines(file)):
+            if search is None:
+                data = json.loads(line)
+                arms = [Arm.parse(arm) for arm in data["arms"]]
+                search = Search(Settings.parse(data["settings"]), arms)
+            else:
+                events.append(_apply(search, path, number, line))
+    if search is None:
+        raise JournalError(f"{path} is empty: no search was begun there")
+    return search, events
+
+
+def _lines(file: Any) -> Iterator[tuple[bytes, int]]:  # noqa: ANN401 - a binary file
+    """Every whole line, and where it ends."""
+    end = 0
+    for line in file:
+        if not line.endswith(b"\n"):
+            return
+        end += len(line)
+        yield line, end
+
+
+def _check_head(path: Path, line: bytes, head: dict[str, Any]) -> None:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise JournalError(f"{path}:1: not a journal of a search: {error}") from error
+    # Through JSON, so that tuples compare with lists.
+    wanted = json.loads(json.dumps(head))
+    if found == wanted:
+        return
+    differs = sorted(
+        {key for key in wanted if wanted[key] != found.get(key)}
+        | {
+            f"settings.{key}"
+            for key in wanted["settings"]
+            if wanted["settings"][key] != found.get("settings", {}).get(key)
+        }
+    )
+    raise JournalError(
+        f"{path} was begun with other settings; these differ: {', '.join(differs)}. Go on with "
+        "the same settings, or give another folder."
+    )
+
+
+def _apply(search: Search, path: Path, number: int, line: bytes) -> Event:
+    try:
+        data = json.loads(line)
+        if data.pop("n") != number:
+            raise ValueError("lines are missing before it")
+        event = from_json(data)
+        search.apply(event)
+    except (ValueError, TypeError, KeyError) as error:
+        raise JournalError(f"{path}:{number + 1}: damaged: {error}") from error
+    return event

@@ -1,0 +1,182 @@
+"""scikit-learn's classifiers and the spaces that model selection searches for each.
+
+Ranges are those in common use (auto-sklearn, HPOBench), on the scales that they are used on.
+Learners whose time grows without bound have a limit on their iterations.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sklearn import ensemble
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+from ithaca.tuners.space import Choice, Config, Float, Int, Parameter, Space, When
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """A way to make an estimator from a configuration.
+
+    Attributes:
+        build: from values and a seed to an estimator with ``fit`` and ``predict``.
+        space: of the values.
+    """
+
+    build: Callable[[Config, int], Any]
+    space: Space
+
+
+def _space(**domains: Any) -> Space:  # noqa: ANN401 - domains, or a domain and its condition
+    return Space(
+        tuple(
+            Parameter(name, each[0], each[1]) if isinstance(each, tuple) else Parameter(name, each)
+            for name, each in domains.items()
+        )
+    )
+
+
+def _forest(kind: str, config: Config, seed: int) -> Any:  # noqa: ANN401 - scikit-learn's
+    return getattr(ensemble, kind)(random_state=seed, n_jobs=1, **config)
+
+
+def _boosting(config: Config, seed: int) -> Any:  # noqa: ANN401
+    return ensemble.HistGradientBoostingClassifier(
+        random_state=seed, early_stopping=False, **config
+    )
+
+
+def _scaled(make: Callable[[Config, int], Any], config: Config, seed: int) -> Any:  # noqa: ANN401
+    return make_pipeline(StandardScaler(), make(config, seed))
+
+
+def _support_vectors(config: Config, seed: int) -> Any:  # noqa: ANN401
+    return SVC(random_state=seed, max_iter=20_000, cache_size=100, **config)
+
+
+def _neighbours(config: Config, seed: int) -> Any:  # noqa: ANN401
+    return KNeighborsClassifier(n_jobs=1, **config)
+
+
+def _logistic(config: Config, seed: int) -> Any:  # noqa: ANN401
+    return LogisticRegression(random_state=seed, max_iter=200, **config)
+
+
+def _descent(config: Config, seed: int) -> Any:  # noqa: ANN401
+    return SGDClassifier(random_state=seed, max_iter=100, **config)
+
+
+def _tree(config: Config, seed: int) -> Any:  # noqa: ANN401
+    return DecisionTreeClassifier(random_state=seed, **config)
+
+
+def _perceptron(config: Config, seed: int) -> Any:  # noqa: ANN401
+    values = dict(config)
+    layers = (int(str(values.pop("width"))),) * int(str(values.pop("depth")))
+    return MLPClassifier(layers, random_state=seed, max_iter=60, **values)
+
+
+def _discriminant(config: Config, seed: int) -> Any:  # noqa: ANN401
+    return QuadraticDiscriminantAnalysis(**config)
+
+
+_TREES = _space(
+    n_estimators=Int(10, 200, log=True),
+    max_features=Float(0.05, 1.0),
+    min_samples_leaf=Int(1, 20, log=True),
+    criterion=Choice(("gini", "entropy")),
+)
+
+CLASSIFIERS: Mapping[str, Learner] = {
+    "random_forest": Learner(partial(_forest, "RandomForestClassifier"), _TREES),
+    "extra_trees": Learner(partial(_forest, "ExtraTreesClassifier"), _TREES),
+    "boosting": Learner(
+        _boosting,
+        _space(
+            learning_rate=Float(0.01, 1.0, log=True),
+            max_iter=Int(10, 100, log=True),
+            max_leaf_nodes=Int(3, 63, log=True),
+            l2_regularization=Float(1e-6, 10.0, log=True),
+        ),
+    ),
+    "svc": Learner(
+        partial(_scaled, _support_vectors),
+        _space(
+            C=Float(0.03, 1000.0, log=True),
+            kernel=Choice(("rbf", "poly", "sigmoid")),
+            gamma=Float(1e-4, 8.0, log=True),
+            degree=(Int(2, 5), When("kernel", ("poly",))),
+        ),
+    ),
+    "knn": Learner(
+        partial(_scaled, _neighbours),
+        _space(
+            n_neighbors=Int(1, 100, log=True),
+            weights=Choice(("uniform", "distance")),
+            p=Choice((1, 2)),
+        ),
+    ),
+    "logistic": Learner(partial(_scaled, _logistic), _space(C=Float(1e-4, 1e3, log=True))),
+    "sgd": Learner(
+        partial(_scaled, _descent),
+        _space(
+            loss=Choice(("hinge", "log_loss", "modified_huber")),
+            penalty=Choice(("l2", "l1", "elasticnet")),
+            alpha=Float(1e-7, 0.1, log=True),
+            l1_ratio=(Float(0.0, 1.0), When("penalty", ("elasticnet",))),
+        ),
+    ),
+    "tree": Learner(
+        _tree,
+        _space(
+            max_depth=Int(1, 30, log=True),
+            min_samples_leaf=Int(1, 50, log=True),
+            criterion=Choice(("gini", "entropy")),
+        ),
+    ),
+    "mlp": Learner(
+        partial(_scaled, _perceptron),
+        _space(
+            width=Int(8, 128, log=True),
+            depth=Int(1, 3),
+            alpha=Float(1e-7, 0.1, log=True),
+            learning_rate_init=Float(1e-4, 0.1, log=True),
+        ),
+    ),
+    "qda": Learner(partial(_scaled, _discriminant), _space(reg_param=Float(0.0, 1.0))),
+}
+"""Ten learners by name."""
+
+
+def evaluate(
+    learner: Learner,
+    config: Config,
+    x: Any,  # noqa: ANN401 - arrays
+    y: Any,  # noqa: ANN401
+    *,
+    folds: int,
+    seed: int,
+    scoring: str,
+) -> float:
+    """Mean score of stratified cross-validation; deterministic for a seed."""
+
+    split = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # That a learner did not converge shows in its score.
+        warnings.simplefilter("ignore")
+        scores = cross_val_score(
+            learner.build(config, seed), x, y, cv=split, scoring=scoring, error_score="raise"
+        )
+    return float(scores.mean())

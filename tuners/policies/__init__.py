@@ -1,0 +1,1 @@
+"""Ways of dividing a budget between arms."""
