@@ -1,0 +1,50 @@
+// The tier of a device: pinned host memory, in the device's own order, and behind it a disk.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "../slab.h"
+#include "hop.h"
+#include "streams.h"
+#include "tier.h"
+
+namespace ithaca {
+
+class PinnedTier final : public Tier {
+ public:
+  // At most `limit` bytes of host memory; `disk` may be null.
+  PinnedTier(std::shared_ptr<Engine> engine, std::int64_t limit, std::unique_ptr<DiskIo> disk);
+  ~PinnedTier() override;
+
+  Extent take(std::int64_t size) override;
+  void give_back(Extent extent, const Copies& copies) override;
+  Ends write(const char* memory, std::int64_t size, Extent extent, Copies& copies,
+             Done done) override;
+  Ends read(char* memory, std::int64_t size, Extent extent, Copies& copies, Done done) override;
+  void before_use(const Copies& copies) override;
+  void before_reuse(const Copies& copies) override;
+  bool settled(const Copies& copies) override;
+  bool in_step() override { return streams_.on_compute(); }
+  void* map(Extent extent) override;
+  void unmap(void*, std::int64_t) override {}
+
+  DiskIo* disk() override { return hop_ ? &hop_->disk() : nullptr; }
+  Clock* clock() override { return &clock_; }
+  const Slab& slab() const { return slab_; }
+  Engine& engine() { return streams_.engine(); }
+
+ private:
+  static bool on_disk(Extent extent) { return extent.offset >= kDisk; }
+  // Extents from here on are on the disk.
+  static constexpr std::int64_t kDisk = std::int64_t{1} << 60;
+
+  const Streams streams_;
+  StreamClock clock_;
+  std::vector<std::shared_ptr<char>> regions_;
+  Slab slab_;
+  std::unique_ptr<DiskHop> hop_;
+};
+
+}  // namespace ithaca
