@@ -63,7 +63,7 @@ def test_an_own_one_is_found() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("lmm", r"no workload 'lmm' \(did you mean 'lm'\?\); known are csgnn, lm, and package.module"),
+        ("lmm", r"no workload 'lmm' \(did you mean 'lm'\?\); known are csgnn, lm, and package"),
         ("resnet", "no workload 'resnet'; known are csgnn, lm, and package.module:Class"),
         ("", "no workload ''; known are"),
         ("own_models:", "is not the name of a workload; write package.module:Class"),

@@ -1,0 +1,1 @@
+"""The plug-in ``csgnn``: graph networks over chordless cycles and induced paths."""
