@@ -19,7 +19,10 @@
 
 #include "hash.h"
 #include "torch/allocator.h"
+#include "torch/device_memory.h"
+#include "torch/emulated.h"
 #include "torch/graphs.h"
+#include "torch/pinned.h"
 #include "torch/vault.h"
 
 namespace {
@@ -51,6 +54,7 @@ using ithaca::Vault;
 // process may end with a session open, and its threads then still use it.
 struct Session {
   std::shared_ptr<Vault> vault;
+  std::shared_ptr<ithaca::Emulated> emulated;
   at::CallbackHandle callback = 0;
   std::unordered_map<std::int64_t, std::shared_ptr<const ithaca::PlanTable>> plans;
 };
@@ -61,6 +65,15 @@ Session& session() {
 Vault& open_vault() {
   TORCH_CHECK(session().vault, "no memory session is open");
   return *session().vault;
+}
+
+ithaca::Memory& memory_of(at::Device device) {
+  if (device.is_cpu()) return CountedAllocator::installed();
+  return ithaca::device_memory(device);
+}
+// What the open session counts; the CPU's without one.
+ithaca::Memory& counted() {
+  return session().vault ? session().vault->memory() : CountedAllocator::installed();
 }
 
 std::unique_ptr<at::ObserverContext> observe(const at::RecordFunction& function) {
@@ -89,24 +102,40 @@ std::unique_ptr<ithaca::DiskIo> disk_in(const std::string& folder, std::int64_t 
   }
 }
 
-void memory_open(std::int64_t cap, std::int64_t smallest, std::string folder, std::int64_t limit,
-                 std::int64_t threads) {
+// `host`: bytes of host memory that a device's tensors may go to.
+void memory_open(at::Device device, std::int64_t cap, std::int64_t smallest, std::int64_t host,
+                 std::string folder, std::int64_t limit, std::int64_t threads) {
   TORCH_CHECK(!session().vault, "a memory session is open already; there is one in a process");
-  CountedAllocator& allocator = CountedAllocator::installed();
+  ithaca::Memory& memory = memory_of(device);
+  std::unique_ptr<ithaca::DiskIo> disk;
+  if (!folder.empty()) disk = disk_in(folder, limit, threads);
+  std::shared_ptr<ithaca::Engine> engine;
+  if (session().emulated) engine = session().emulated;
+  if (!device.is_cpu()) engine = std::make_shared<ithaca::Accelerator>(device);
   std::unique_ptr<ithaca::Tier> tier;
-  if (!folder.empty()) tier = std::make_unique<ithaca::DiskTier>(disk_in(folder, limit, threads));
-  session().vault = std::make_shared<Vault>(allocator, std::move(tier), smallest);
-  allocator.budget().reset_peak();
-  allocator.budget().reset_largest();
-  allocator.reset_refused();
-  allocator.budget().set_reclaimer(session().vault.get());
-  allocator.budget().set_cap(cap);
+  if (engine) {
+    tier = std::make_unique<ithaca::PinnedTier>(engine, host, std::move(disk));
+  } else if (disk) {
+    tier = std::make_unique<ithaca::DiskTier>(std::move(disk));
+  }
+  session().vault = std::make_shared<Vault>(memory, std::move(tier), smallest);
+  memory.budget().reset_peak();
+  memory.budget().reset_largest();
+  memory.begin();
+  memory.budget().set_reclaimer(session().vault.get());
+  memory.budget().set_cap(cap);
 }
+
+// For tests: sessions on the CPU that are opened from here on move tensors as on a device.
+void memory_emulate(bool on) {
+  session().emulated = on ? std::make_shared<ithaca::Emulated>() : nullptr;
+}
+bool memory_emulated() { return session().emulated != nullptr; }
 
 void memory_close(bool restore) {
   open_vault();
   memory_observe(false);
-  ithaca::Budget& budget = CountedAllocator::installed().budget();
+  ithaca::Budget& budget = open_vault().memory().budget();
   budget.set_cap(ithaca::Budget::kNoCap);
   budget.set_reclaimer(nullptr);
   const std::shared_ptr<Vault> vault = std::exchange(session().vault, nullptr);
@@ -115,12 +144,12 @@ void memory_close(bool restore) {
 }
 
 void memory_cap(std::int64_t cap) {
-  CountedAllocator::installed().budget().set_cap(cap < 0 ? ithaca::Budget::kNoCap : cap);
+  counted().budget().set_cap(cap < 0 ? ithaca::Budget::kNoCap : cap);
 }
 
 bool memory_adopt(const at::Tensor& tensor) {
-  return tensor.device().is_cpu() && tensor.has_storage() &&
-         CountedAllocator::installed().adopt(*tensor.storage().unsafeGetStorageImpl());
+  return tensor.has_storage() && (tensor.device().is_cpu() || ithaca::has_memory(tensor.device())) &&
+         memory_of(tensor.device()).adopt(*tensor.storage().unsafeGetStorageImpl());
 }
 
 void memory_exempt(bool exempt) { CountedAllocator::exempt_this_thread(exempt); }
@@ -211,19 +240,19 @@ std::int64_t memory_hash() {
 using Numbers = c10::Dict<std::string, std::int64_t>;
 
 Numbers memory_bytes() {
-  CountedAllocator& allocator = CountedAllocator::installed();
-  const ithaca::Budget& budget = allocator.budget();
+  ithaca::Memory& memory = counted();
   Numbers numbers;
-  numbers.insert("allocated", budget.allocated());
+  numbers.insert("allocated", memory.allocated());
+  const ithaca::Budget& budget = memory.budget();
   numbers.insert("peak", budget.peak());
   numbers.insert("cap", budget.cap() == ithaca::Budget::kNoCap ? -1 : budget.cap());
   numbers.insert("largest", budget.largest());
-  numbers.insert("exempt", allocator.exempt_bytes());
-  numbers.insert("refused", allocator.refused_at());
+  numbers.insert("exempt", memory.exempt_bytes());
+  numbers.insert("refused", memory.refused_at());
   return numbers;
 }
 
-void memory_reset_peak() { CountedAllocator::installed().budget().reset_peak(); }
+void memory_reset_peak() { counted().budget().reset_peak(); }
 
 Numbers memory_counters() {
   Vault& vault = open_vault();
@@ -248,6 +277,7 @@ Numbers memory_counters() {
   ITHACA_NUMBER(prefetched);
   ITHACA_NUMBER(failed_writes);
   ITHACA_NUMBER(disk_full);
+  ITHACA_NUMBER(in_order);
   ITHACA_NUMBER(wait_ns);
   ITHACA_NUMBER(out_bytes);
   ITHACA_NUMBER(in_bytes);
@@ -265,10 +295,30 @@ Numbers memory_counters() {
     numbers.insert("disk_write_ns", disk->busy_ns(ithaca::DiskIo::Kind::kWrite));
     numbers.insert("disk_read_ns", disk->busy_ns(ithaca::DiskIo::Kind::kRead));
   }
+  if (auto* pinned = dynamic_cast<ithaca::PinnedTier*>(vault.tier())) {
+    for (const bool out : {true, false}) {
+      const auto moved = pinned->moved(out);
+      numbers.insert(out ? "host_out_bytes" : "host_in_bytes", moved.bytes);
+      numbers.insert(out ? "host_out_ns" : "host_in_ns", moved.ns);
+    }
+    numbers.insert("host_limit", pinned->slab().limit());
+    numbers.insert("host_used", pinned->slab().used());
+    numbers.insert("host_held", pinned->slab().held());
+    numbers.insert("host_regions", pinned->slab().regions());
+  }
+  if (session().emulated) {
+    numbers.insert("unordered", session().emulated->unordered());
+    numbers.insert("device_copies", session().emulated->copies());
+  }
   return numbers;
 }
 
 void memory_link_speed(std::int64_t write, std::int64_t read) {
+  if (session().emulated) {
+    session().emulated->speed[0] = write;
+    session().emulated->speed[1] = read;
+    return;
+  }
   TORCH_CHECK(open_vault().disk() != nullptr, "this memory session has no disk");
   open_vault().disk()->set_speed(write, read);
 }
@@ -284,6 +334,15 @@ void memory_faults(std::int64_t fail_writes, std::int64_t fail_reads, std::int64
   faults.longest = longest;
   faults.delay_us = delay_us;
   faults.newest_first = newest_first;
+}
+// The same for the copies of an emulated device.
+void memory_device_faults(std::int64_t delay_us, std::int64_t uneven, std::int64_t failures,
+                          std::int64_t no_memory) {
+  TORCH_CHECK(session().emulated, "there is no emulated device");
+  session().emulated->failures = failures;
+  session().emulated->delay_us = delay_us;
+  session().emulated->uneven = uneven;
+  session().emulated->no_memory = no_memory;
 }
 void memory_mutate(std::int64_t which) {
   Vault::mutation = ithaca::Tier::mutation = static_cast<ithaca::Mutation>(which);
@@ -314,8 +373,16 @@ TORCH_LIBRARY(ithaca, m) {
   m.impl("segment_sum_table", any_device, TORCH_FN(ithaca::segment_sum_table));
 
   m.def("memory_install() -> ()", memory_install);
-  m.def("memory_open(int cap, int smallest, str folder, int limit, int threads) -> ()",
-        memory_open);
+  m.def(
+      "memory_open(Device device, int cap, int smallest, int host, str folder, int limit, "
+      "int threads) -> ()",
+      memory_open);
+  m.def("memory_emulate(bool on) -> ()", memory_emulate);
+  m.def("memory_emulated() -> bool", memory_emulated);
+  m.def("memory_has(Device device) -> bool", ithaca::has_memory);
+  m.def(
+      "memory_device_faults(int delay_us=0, int uneven=0, int failures=0, int no_memory=0) -> ()",
+      memory_device_faults);
   m.def("memory_close(bool restore) -> ()", memory_close);
   m.def("memory_observe(bool on) -> ()", memory_observe);
   m.def("memory_cap(int cap) -> ()", memory_cap);

@@ -29,6 +29,12 @@ bool Budget::charge(std::int64_t size) {
   return true;
 }
 
+void Budget::observe(std::int64_t allocated) {
+  allocated_.store(allocated, std::memory_order_relaxed);
+  raise(peak_, allocated);
+  raise(window_, allocated);
+}
+
 void Budget::adopt(std::int64_t size) {
   const std::int64_t now = allocated_.fetch_add(size, std::memory_order_relaxed) + size;
   raise(peak_, now);

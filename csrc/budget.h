@@ -26,9 +26,10 @@ class Budget {
   // something. False: it does not fit, and nothing is taken.
   bool charge(std::int64_t size);
   // Asks the reclaimer for `size` bytes although the cap allows them. Whether it freed something.
-  bool reclaim(std::int64_t size) {
+  bool reclaim(std::int64_t size) { return reclaim(size, size); }
+  bool reclaim(std::int64_t size, std::int64_t missing) {
     Reclaimer* reclaimer = reclaimer_.load();
-    return reclaimer != nullptr && reclaimer->reclaim(size, size);
+    return reclaimer != nullptr && reclaimer->reclaim(size, missing);
   }
   // Like charge, asking nobody.
   bool try_charge(std::int64_t size);
@@ -36,6 +37,10 @@ class Budget {
 
   // Takes bytes that are there already, whatever the cap.
   void adopt(std::int64_t size);
+
+  // For memory that somebody else counts: what is allocated by now, and what is asked for.
+  void observe(std::int64_t allocated);
+  void ask(std::int64_t size) { raise(largest_, size); }
 
   void set_cap(std::int64_t cap) { cap_.store(cap); }
   void set_reclaimer(Reclaimer* reclaimer) { reclaimer_.store(reclaimer); }

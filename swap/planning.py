@@ -194,21 +194,22 @@ class Planning:
 
     def _links(self) -> tuple[Link, ...]:
         numbers = allocator.operators().memory_counters()
-        if "disk_written" not in numbers:
-            return ()
 
         def speed(moved: str, busy: str) -> float:
             if numbers[busy] == 0 or numbers[moved] == 0:
                 return ASSUMED_BYTES_PER_S
             return float(numbers[moved]) / float(numbers[busy]) * 1e9
 
-        return (
-            Link(
-                "disk",
-                speed("disk_written", "disk_write_ns"),
-                speed("disk_read", "disk_read_ns"),
-            ),
-        )
+        links = []
+        if numbers.get("host_limit"):
+            out = speed("host_out_bytes", "host_out_ns")
+            back = speed("host_in_bytes", "host_in_ns")
+            links.append(Link("pinned", out, back, capacity_bytes=numbers["host_limit"]))
+        if "disk_written" in numbers:
+            out = speed("disk_written", "disk_write_ns")
+            back = speed("disk_read", "disk_read_ns")
+            links.append(Link("disk", out, back, through="pinned" if links else None))
+        return tuple(links)
 
     def tighten(self) -> bool:
         """Saves more from now on, for a smaller budget; whether that can change anything."""

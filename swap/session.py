@@ -22,6 +22,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from ithaca.swap import allocator
 from ithaca.swap.blocks import BlockRun, Blocks
 from ithaca.swap.borders import Borders
+from ithaca.swap.device import device_of, host_bytes
 from ithaca.swap.errors import BudgetError, Unsupported
 from ithaca.swap.estimate import Estimate, Shapes, estimate, shapes_of
 from ithaca.swap.planning import Planning
@@ -53,7 +54,9 @@ class MemorySession:
         folder: where tensors may go; without one, nothing leaves memory. A file without a name
             is made there, which is gone when the session ends, however it ends.
         limit: bytes that this file may have; needed with ``folder``.
-        threads: that read and write it.
+        host: bytes of pinned host memory that tensors of a model on a GPU may go to, before the
+            folder; half of what the machine has, if nothing is given.
+        threads: that read and write the file.
         detail_every: every so many steps one is observed in detail, to correct the plan.
         recompute: whether blocks may be computed again instead of being kept.
         agree: makes ranks use the same budget: gets ours in bytes, returns the smallest.
@@ -71,6 +74,7 @@ class MemorySession:
         *,
         folder: str | Path | None = None,
         limit: int | str | None = None,
+        host: int | str | None = None,
         threads: int = 2,
         detail_every: int = 64,
         recompute: bool = True,
@@ -82,6 +86,9 @@ class MemorySession:
         if agree is not None:
             self.budget_bytes = agree(self.budget_bytes)
         self._folder, self._limit = _disk(folder, limit)
+        self.device = device_of(model)
+        self._host = host_bytes(host, self.device)
+        self._away = self._folder is not None or self._host > 0  # is there anywhere to go
         if threads < 1 or detail_every < 1:
             raise ValueError(
                 f"threads={threads} and detail_every={detail_every}: both are at least 1"
@@ -115,7 +122,13 @@ class MemorySession:
             )
         smallest = min(max(self.budget_bytes // SMALLEST_SHARE, SMALLEST), LARGEST_SMALL)
         ops.memory_open(
-            self.budget_bytes, smallest, str(self._folder or ""), self._limit, self._threads
+            self.device,
+            self.budget_bytes,
+            smallest,
+            self._host,
+            str(self._folder or ""),
+            self._limit,
+            self._threads,
         )
         self._open = True
         try:
@@ -124,13 +137,13 @@ class MemorySession:
             for tensor in (*self.model.parameters(), *self.model.buffers()):
                 ops.memory_protect(tensor)
             self._borders = Borders(self.model, self._root_begins)
-            self._states = States(self.model, self._optimizer_begins, self._folder is not None)
+            self._states = States(self.model, self._optimizer_begins, self._away)
             self._planning = Planning(
                 tuple(self._borders.names),
                 self.budget_bytes,
                 self._persistent_bytes,
                 lambda: self._blocks.inputs,
-                self._folder is not None,
+                self._away,
             )
             self._blocks = Blocks(self.model, lambda: max(0, self._planning.slot), self._recomputes)
             for part in (self._planning, self._borders, self._states, self._blocks):

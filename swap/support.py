@@ -27,7 +27,3 @@ def check_supported(model: nn.Module) -> None:
                 f"{name} is a DTensor (FSDP2, tensor parallel), whose storage comes and goes; "
                 "its own offloading is the right tool there"
             )
-        if parameter.device.type not in ("cpu", "meta"):
-            raise Unsupported(
-                f"{name} is on {parameter.device}: this session counts the memory of the CPU"
-            )

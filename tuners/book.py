@@ -99,7 +99,8 @@ class Book:
             account.running[after.number] = after.began_s
         if after.failure is not None:
             account.failures[after.number] = after.failure
-            account.rewards.pop(after.number, None)
+            if after.failure is not Failure.TIME:
+                account.rewards.pop(after.number, None)
         elif after.value is not None:
             account.rewards[after.number] = self.reward(after.value)
 
@@ -112,7 +113,7 @@ class Book:
             account.running[trial.number] = began_s
         if trial.failure is not None:
             account.failures[trial.number] = trial.failure
-        elif trial.value is not None:
+        if trial.value is not None and trial.failure in (None, Failure.TIME):
             account.rewards[trial.number] = self.reward(trial.value)
 
     def used_s(self, now_s: float) -> float:

@@ -206,7 +206,8 @@ class Search:
     def best(self) -> Trial | None:
         """The trial with the best value; None without one."""
         valued = [trial for trial in self.trials.values() if trial.value is not None]
-        valued = [trial for trial in valued if trial.state is not State.FAILED]
+        # A trial that ran out of time keeps what it had reached; one that broke does not.
+        valued = [trial for trial in valued if trial.failure in (None, Failure.TIME)]
         return max(valued, key=self._rank, default=None)
 
     def _rank(self, trial: Trial) -> tuple[float, int]:
@@ -352,9 +353,11 @@ class Search:
 
     def _observe(self, event: Told) -> None:
         trial = self.trials[event.trial]
+        fidelity = (trial.target if event.value is None else event.fidelity) or 0
         reward = None if event.value is None else self._book.reward(event.value)
-        seen = Observation(trial.config, event.fidelity or 0, reward)
-        self._surrogates[trial.arm].tell(seen)
+        if reward is None and trial.curve and event.failure is Failure.TIME:
+            return  # that it goes on slowly says nothing new of its values
+        self._surrogates[trial.arm].tell(Observation(trial.config, fidelity, reward))
 
     def _known(self, event: Wanted) -> None:
         """A trial that ran elsewhere."""

@@ -39,7 +39,7 @@ class CountedAllocator final : public c10::Allocator, public Memory {
   static void exempt_this_thread(bool exempt);
   // The most bytes that a refused request would have needed, since the session's start.
   std::int64_t refused_at() const override { return refused_.load(); }
-  void reset_refused() override { refused_ = 0; }
+  void begin() override { refused_ = 0; }
 
  private:
   struct Header;

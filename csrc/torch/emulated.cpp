@@ -48,6 +48,8 @@ struct Emulated::Stream {
   bool stopping = false;
 };
 
+Emulated::Emulated() = default;
+
 Emulated::~Emulated() {
   {
     std::lock_guard lock(mutex_);

@@ -24,7 +24,7 @@ namespace ithaca {
 
 class Emulated final : public Engine, private c10::impl::DeviceGuardImplInterface {
  public:
-  Emulated() = default;
+  Emulated();
   ~Emulated() override;
   Emulated(const Emulated&) = delete;
   Emulated& operator=(const Emulated&) = delete;

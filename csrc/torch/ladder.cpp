@@ -85,7 +85,7 @@ void Vault::settle(Stored& stored) {
 void Vault::depart() {
   while (!departing_.empty()) {
     const StoredPtr stored = departing_.front();
-    const bool parked = stored->alive && stored->where == Where::kParked;
+    const bool parked = stored->alive && stored->where == Where::kParked && !stored->copies.in;
     if (parked && !tier_->settled(stored->copies)) return;
     departing_.pop_front();
     if (parked && stored->action == Action::kSwap && movable(*stored)) give_up(*stored);
@@ -153,7 +153,8 @@ std::int64_t Vault::drop_parked(std::int64_t missing, bool planned) {
     for (const auto& [birth, stored] : by_birth_) {
       if (freed >= missing) return freed;
       if (stored->state != state || stored->where != Where::kParked || !movable(*stored)) continue;
-      if (planned && (!stored->copies.out || stored->action != Action::kSwap)) continue;
+      if (planned && (!stored->copies.out || stored->copies.in)) continue;  // not read back yet
+      if (planned && stored->action != Action::kSwap) continue;
       give_up(*stored);
       if (stored->where != Where::kAway) continue;
       freed += stored->nbytes;
@@ -228,6 +229,7 @@ void Vault::use(const at::Tensor& tensor) {
     --stored->pins;
     throw;
   }
+  if (tier_) tier_->before_use(stored->copies);
   forget_copy(*stored);
   read_states(stored->birth, lock);
 }

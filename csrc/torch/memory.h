@@ -33,7 +33,8 @@ class Memory {
   virtual std::int64_t exempt_bytes() const { return 0; }
   // The most bytes that a refused request would have needed, since the session's start.
   virtual std::int64_t refused_at() const = 0;
-  virtual void reset_refused() = 0;
+  // A session begins: forgets that mark.
+  virtual void begin() = 0;
   // The cap, the marks, and who makes room.
   virtual Budget& budget() = 0;
 };

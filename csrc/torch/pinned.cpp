@@ -60,7 +60,7 @@ Tier::Ends PinnedTier::write(const char* memory, std::int64_t size, Extent exten
     if (mutation != Mutation::kCopyBeforeCompute) {
       streams_.wait(Lane::kOut, streams_.mark(Lane::kCompute));
     }
-    streams_.copy(Lane::kOut, slab_.at(extent), memory, size);
+    copy(Lane::kOut, slab_.at(extent), memory, size);
     copies.out = streams_.mark(Lane::kOut);
   } catch (const c10::Error&) {
     return Ends::kRefused;
@@ -79,7 +79,7 @@ Tier::Ends PinnedTier::read(char* memory, std::int64_t size, Extent extent, Copi
       // Behind what used the memory before, and behind the bytes' own way out.
       streams_.wait(Lane::kIn, streams_.mark(Lane::kCompute));
       streams_.wait(Lane::kIn, copies.out);
-      streams_.copy(Lane::kIn, memory, slab_.at(extent), size);
+      copy(Lane::kIn, memory, slab_.at(extent), size);
       copies.in = streams_.mark(Lane::kIn);
       return Ends::kInOrder;
     } catch (const c10::Error&) {
@@ -87,6 +87,27 @@ Tier::Ends PinnedTier::read(char* memory, std::int64_t size, Extent extent, Copi
     }
   }
   return Ends::kRefused;
+}
+
+// In a step that is timed, with a mark on either side.
+void PinnedTier::copy(Lane lane, void* to, const void* from, std::int64_t size) {
+  const MarkPtr begin = clock_.on() ? streams_.mark(lane, /*timed=*/true) : nullptr;
+  streams_.copy(lane, to, from, size);
+  if (begin == nullptr) return;
+  std::lock_guard lock(mutex_);
+  timed_.push_back({lane == Lane::kOut, size, begin, streams_.mark(lane, /*timed=*/true)});
+}
+
+PinnedTier::Moved PinnedTier::moved(bool out) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(timed_, [this](const Timed& copy) {
+    if (!copy.end->reached()) return false;
+    Moved& sum = moved_[copy.out ? 0 : 1];
+    sum.bytes += copy.bytes;
+    sum.ns += streams_.between(copy.begin, copy.end);
+    return true;
+  });
+  return moved_[out ? 0 : 1];
 }
 
 void PinnedTier::before_use(const Copies& copies) {

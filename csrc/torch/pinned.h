@@ -1,8 +1,10 @@
 // The tier of a device: pinned host memory, in the device's own order, and behind it a disk.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "../slab.h"
@@ -33,9 +35,20 @@ class PinnedTier final : public Tier {
   DiskIo* disk() override { return hop_ ? &hop_->disk() : nullptr; }
   Clock* clock() override { return &clock_; }
   const Slab& slab() const { return slab_; }
-  Engine& engine() { return streams_.engine(); }
+
+  // Of the copies of steps that were timed: bytes, and nanoseconds that they took.
+  struct Moved {
+    std::int64_t bytes = 0, ns = 0;
+  };
+  Moved moved(bool out);
 
  private:
+  struct Timed {
+    bool out;
+    std::int64_t bytes;
+    MarkPtr begin, end;
+  };
+  void copy(Lane lane, void* to, const void* from, std::int64_t size);
   static bool on_disk(Extent extent) { return extent.offset >= kDisk; }
   // Extents from here on are on the disk.
   static constexpr std::int64_t kDisk = std::int64_t{1} << 60;
@@ -45,6 +58,9 @@ class PinnedTier final : public Tier {
   std::vector<std::shared_ptr<char>> regions_;
   Slab slab_;
   std::unique_ptr<DiskHop> hop_;
+  std::mutex mutex_;  // of what follows
+  std::vector<Timed> timed_;
+  std::array<Moved, 2> moved_;
 };
 
 }  // namespace ithaca

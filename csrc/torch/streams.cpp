@@ -52,6 +52,11 @@ void Streams::copy(Lane lane, void* to, const void* from, std::int64_t size) con
   engine_->copy(stream(lane), to, from, size, lane == Lane::kOut);
 }
 
+std::int64_t Streams::between(const MarkPtr& first, const MarkPtr& second) const {
+  return std::llround(1e6 * engine_->guard().elapsedTime(first->event(), second->event(),
+                                                         engine_->device().index()));
+}
+
 bool Streams::on_compute() const {
   return engine_->guard().getStream(engine_->device()) == compute_;
 }
@@ -71,11 +76,8 @@ std::vector<std::int64_t> StreamClock::read() {
   std::vector<std::int64_t> times;
   if (stamps_.empty()) return times;
   streams_.synchronize(stamps_.back());
-  const Engine& engine = streams_.engine();
   for (const MarkPtr& stamp : stamps_) {
-    const double ms = engine.guard().elapsedTime(stamps_.front()->event(), stamp->event(),
-                                                 engine.device().index());
-    times.push_back(std::llround(ms * 1e6));
+    times.push_back(streams_.between(stamps_.front(), stamp));
   }
   return times;
 }

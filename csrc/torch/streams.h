@@ -6,6 +6,7 @@
 
 #include <c10/core/Stream.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -50,6 +51,8 @@ class Streams {
   void synchronize() const;
   void synchronize(const MarkPtr& mark) const;
   void copy(Lane lane, void* to, const void* from, std::int64_t size) const;
+  // Nanoseconds from one to the other; both are timed and reached.
+  std::int64_t between(const MarkPtr& first, const MarkPtr& second) const;
   // Whether the current stream of this thread is compute.
   bool on_compute() const;
   Engine& engine() const { return *engine_; }
@@ -67,6 +70,7 @@ class StreamClock final : public Clock {
   explicit StreamClock(const Streams& streams) : streams_(streams) {}
 
   void restart(bool on) override;
+  bool on() const { return on_; }
   std::int64_t stamp() override;
   std::vector<std::int64_t> read() override;
   std::vector<std::pair<std::int64_t, std::int64_t>> waits() const override { return waits_; }
@@ -77,7 +81,7 @@ class StreamClock final : public Clock {
   const Streams& streams_;
   std::vector<MarkPtr> stamps_;
   std::vector<std::pair<std::int64_t, std::int64_t>> waits_;
-  bool on_ = false;
+  std::atomic<bool> on_{false};
 };
 
 }  // namespace ithaca

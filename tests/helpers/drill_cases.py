@@ -144,6 +144,11 @@ def disturbances() -> Iterator[Case]:
                Expectation(exit_code=None, failures=("corruption",)))  # fmt: skip
     yield Case("flip-parameter-3x1", "3x1", ("flip-parameter w1 at step 3 before REDUCE",),
                Expectation(exit_code=None, failures=("corruption",)))  # fmt: skip
+    yield Case("flip-gradient", "2x2", ("flip-gradient w1 at step 3 before REDUCE",),
+               Expectation(exit_code=None, failures=("corruption",)))  # fmt: skip
+    yield Case("flip-result", "2x2", ("flip-result w1 at step 3 before B times 64",),
+               Expectation(exit_code=None, failures=("corruption", "corruption")),
+               {"integrity": {"replay_every": 1}})  # fmt: skip
     for kind, worker in (("disk-full", 0), ("disk-error", 1)):
         # A short stop of somebody else, so that the first checkpoint is written before the last.
         faults = (f"{kind} w{worker} at step 2 times 1", "stop w2 at step 4 before F for 1.0s")

@@ -163,6 +163,7 @@ def train(
     folder: Path | None = None,
     prepare: Callable[[MemorySession], None] = lambda _memory: None,
     limit: int = 1 << 30,
+    host: int | None = None,
 ) -> Outcome:
     """Trains from a fixed seed, in a session if there is a budget."""
     allocator.install()
@@ -191,7 +192,7 @@ def train(
         loop(None)
     else:
         disk = {} if folder is None else {"folder": folder, "limit": limit}
-        with MemorySession(model, budget, **disk) as memory:  # type: ignore[arg-type]
+        with MemorySession(model, budget, host=host, **disk) as memory:  # type: ignore[arg-type]
             prepare(memory)
             loop(memory)
             assert allocator.usage().peak <= budget
