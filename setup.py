@@ -17,6 +17,7 @@ setup(
         "ithaca": ["py.typed", "_C.pyi"],
         "ithaca.runtime.control": ["control.proto", "control_pb2.pyi"],
         "ithaca.runtime.report": ["template/*"],
+        "ithaca.tuners.loop": ["template/*"],
     },
     ext_modules=[
         CppExtension(

@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "train: progress, a run folder, a report",
     "check": "every value with its origin, timeouts, plan and memory; no training",
     "plan": "the plan, each worker's program and its simulated timeline; no training",
+    "tune": "search the values of a job for the best result within a budget",
     "launch": "run a torchrun script, unmodified, on Ray",
     "report": "write the report of a run folder as one HTML page",
     "status": "ask a running job how it is",

@@ -1,0 +1,125 @@
+"""What ``ithaca tune`` does once its words are read."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from ithaca.runtime.errors import UserError
+from ithaca.runtime.report.wording import duration, figure, plural
+from ithaca.tuners.loop.driver import Driver, Ended, search
+from ithaca.tuners.loop.load import LoadedTune, load_tune, overrides
+from ithaca.tuners.loop.page import write_page
+from ithaca.tuners.loop.progress import progress, told
+from ithaca.tuners.loop.record import JOURNAL
+
+Say = Callable[[str], None]
+
+
+def tune(file: str, changes: list[str], resume: bool, out: TextIO, say: Say, began_s: float) -> int:
+    """Search; 0 when it ended with a value, 1 without one.
+
+    Args:
+        file: of the search.
+        changes: ``key=value`` words.
+        resume: go on with the search in the folder.
+        out: where progress is shown.
+        say: prints a line.
+        began_s: when the user called, by ``time.monotonic``.
+
+    Raises:
+        UserError: the file, the folder or the cluster cannot be used.
+    """
+    loaded = load_tune(file, changes)
+    folder = choose(loaded, resume)
+    t = loaded.tune
+    say(
+        f"{t.name}: {duration(t.budget)} for {loaded.job_file.name}, {t.policy}, "
+        f"{plural(len(t.make_arms()), 'arm')}, {plural(t.workers, 'trial')} at once"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    show = progress(out)
+    try:
+        with _stopping(say) as driver:
+            ended = search(loaded, folder, show, driver, began_s)
+    finally:
+        show.close()
+    return tell_end(loaded, folder, ended, say)
+
+
+def tell_end(loaded: LoadedTune, folder: Path, ended: Ended, say: Say) -> int:
+    """Say how it ended, and write the report; the exit code."""
+    s = ended.summary
+    number = sum(s.trials.values())
+    took = s.ended_s if s.over else s.now_s
+    again = f", {plural(s.again, 'trial')} begun anew" if s.lost else ""
+    lost = f"; {plural(s.lost, 'process')} lost{again}" if s.lost else ""
+    say(
+        f"{'stopped' if ended.stopped else 'finished'} after {took:.2f} s of {s.budget_s:g} s, "
+        f"{plural(number, 'trial')}{lost}; start-up {ended.startup_s:.1f} s"
+    )
+    if number:
+        say(f"report: {write_page(loaded.tune.name, folder)}")
+    if ended.stopped:
+        say("to go on, for what is left of the budget: add --resume")
+    if s.best is None or s.config is None:
+        say("no trial has a value; the report's table tells why")
+        return 1
+    (folder / "best.json").write_text(json.dumps(dict(s.config), indent=2) + "\n")
+    say(f"best {figure(s.best)}: {told(s.config)}")
+    words = [*loaded.tune.set, f"steps={loaded.steps}", *overrides(s.config)]
+    say(f"train it:  ithaca run {loaded.job_file} {' '.join(words)}")
+    return 0
+
+
+def choose(loaded: LoadedTune, resume: bool) -> Path:
+    """The folder of the search; nothing is made yet.
+
+    Raises:
+        UserError: a new search in the named folder of another, or nothing to go on with.
+    """
+    named = loaded.tune.folder
+    base = Path(named) if named else Path("runs") / loaded.tune.name
+    numbered = [base]
+    if not named:
+        for number in count(2):
+            if not (numbered[-1] / JOURNAL).exists():
+                break
+            numbered.append(base.with_name(f"{base.name}-{number}"))
+    begun = [folder for folder in numbered if (folder / JOURNAL).exists()]
+    if resume:
+        if not begun:
+            raise UserError(f"{base} holds no search to go on with. Leave --resume away.")
+        return begun[-1]
+    if named and begun:
+        raise UserError(
+            f"{base} holds a search already. Add --resume to go on with it, or give another "
+            "folder=..."
+        )
+    return numbered[-1]
+
+
+@contextmanager
+def _stopping(say: Say) -> Iterator[Callable[[Driver], None]]:
+    """The first SIGINT or SIGTERM ends the search in order, the second at once."""
+    drivers: list[Driver] = []
+
+    def stop(kind: int, frame: FrameType | None) -> None:
+        if not drivers or drivers[0].stopping:
+            raise KeyboardInterrupt
+        drivers[0].stopping = True
+        say("\nstopping; once more to stop at once")
+
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, stop) for kind in kinds}
+    try:
+        yield drivers.append
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

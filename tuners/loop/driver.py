@@ -1,0 +1,277 @@
+"""The process that owns the cluster of a search: hires processes, keeps a coordinator alive.
+
+Everything that it started ends with it. A coordinator that is lost is started again by Ray, and
+introduced to the processes that live.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ithaca.runtime.answers import finished, result
+from ithaca.runtime.cluster import Cluster, ClusterError
+from ithaca.runtime.config.load import LoadedJob
+from ithaca.runtime.errors import UserError
+from ithaca.runtime.lock import RunLock
+from ithaca.tuners.loop.coordinator import Coordinator, Summary
+from ithaca.tuners.loop.crew import ActorCrew, Hirer
+from ithaca.tuners.loop.load import LoadedTune, middle
+
+_LOOK_S = 0.05
+_UP_S = 120.0
+"""Longest wait for the first processes."""
+
+Tell = Callable[[Summary], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A coordinator's answer to the driver: its process, how it stands, and what ended it."""
+
+    pid: int
+    summary: Summary | None
+    gone: tuple[int, ...] = ()
+    refused: str = ""
+    broken: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a search ended.
+
+    Attributes:
+        summary: the last one.
+        startup_s: from the call to the first ask.
+        stopped: the user ended it.
+    """
+
+    summary: Summary
+    startup_s: float
+    stopped: bool = False
+
+
+class CoordinatorProcess:
+    """A coordinator in a process of its own, made from what its predecessor was made from."""
+
+    def __init__(self, tune: LoadedTune, folder: Path) -> None:
+        self._tune, self._folder = tune, folder
+        self._crew = ActorCrew()
+        self._joining: list[tuple[tuple[int, ...], tuple[Any, ...]]] = []
+        self._thread: threading.Thread | None = None
+        self._summary: Summary | None = None
+        self._gone: set[int] = set()
+        self._refused = self._broken = ""
+        self._stop = False
+
+    def begin(self, numbers: tuple[int, ...], *handles: Any) -> None:  # noqa: ANN401 - Ray's
+        """Work with these processes; once."""
+        if self._thread is None:
+            self.join(numbers, *handles)
+            self._thread = threading.Thread(
+                target=self._work, args=(frozenset(numbers),), name="coordinator", daemon=True
+            )
+            self._thread.start()
+
+    def join(self, numbers: tuple[int, ...], *handles: Any) -> None:  # noqa: ANN401
+        """More processes."""
+        self._joining.append((numbers, handles))
+
+    def stop(self) -> None:
+        """Ask for nothing more."""
+        self._stop = True
+
+    def pulse(self) -> Pulse:
+        """How it stands."""
+        return Pulse(os.getpid(), self._summary, tuple(self._gone), self._refused, self._broken)
+
+    def _work(self, expected: frozenset[int]) -> None:
+        try:
+            coordinator = Coordinator(self._tune, self._folder, self._crew, time.time, expected)
+            try:
+                self._turns(coordinator)
+            finally:
+                coordinator.close()
+        except UserError as error:
+            self._refused = str(error)
+        except BaseException:
+            self._broken = traceback.format_exc()
+
+    def _turns(self, coordinator: Coordinator) -> None:
+        while self._summary is None or not self._summary.over:
+            while self._joining:
+                numbers, handles = self._joining.pop(0)
+                self._crew.join(dict(zip(numbers, handles, strict=True)))
+            before = set(self._crew.handles)
+            self._summary = coordinator.turn(_LOOK_S)
+            self._gone |= before - set(self._crew.handles)
+            if self._stop:
+                return
+
+
+class Driver:
+    """Drives one search.
+
+    Args:
+        tune: the search.
+        folder: of the search.
+        tell: told how it stands, several times a second.
+    """
+
+    def __init__(self, tune: LoadedTune, folder: Path, tell: Tell) -> None:
+        self._tune, self._folder, self._tell = tune, folder, tell
+        self._alive: dict[int, Any] = {}
+        self._actor: Any = None
+        self._asked: Any = None
+        self._pid: int | None = None
+        self._missing: set[int] = set()
+        self.stopping = False
+
+    @property
+    def coordinator(self) -> int | None:
+        """Process of the coordinator, for drills; None while there is none."""
+        return self._pid
+
+    def run(self, cluster: Cluster, loaded: LoadedJob, began_s: float) -> Ended:
+        """Drive the search to its end.
+
+        Args:
+            cluster: where.
+            loaded: a job like those of the trials.
+            began_s: when the user called, by ``time.monotonic``.
+
+        Raises:
+            UserError: the search cannot be carried out.
+            RuntimeError: a mistake of ours ended the coordinator.
+        """
+        hirer = Hirer(cluster, loaded)
+        try:
+            self._actor = _start(self._tune, self._folder)
+            self._first(hirer)
+            return self._watch(hirer, began_s)
+        finally:
+            self._stop()
+            hirer.dismiss()
+
+    def _first(self, hirer: Hirer) -> None:
+        tune = self._tune.tune
+        size = max(tune.workers + tune.spares, 2)  # a copy needs a second process
+        for _ in range(size):
+            hirer.begin()
+        until = time.monotonic() + _UP_S
+        while len(self._alive) < size:
+            self._alive |= hirer.arrived(_LOOK_S)
+            if time.monotonic() > until:
+                raise UserError(
+                    f"{len(self._alive)} of {size} processes came up within {_UP_S:g} s; is "
+                    "there room for them on this machine?"
+                )
+
+    def _watch(self, hirer: Hirer, began_s: float) -> Ended:
+        startup_s = 0.0
+        while True:
+            pulse = self._pulse()
+            if pulse is not None:
+                self._meet(pulse)
+                self._replace(pulse, hirer)
+                summary = pulse.summary
+                if summary is not None:
+                    if summary.now_s > 0 and not startup_s:
+                        startup_s = time.monotonic() - began_s - summary.now_s
+                    self._tell(summary)
+                    if summary.over or self.stopping:
+                        return Ended(summary, startup_s, not summary.over)
+            came = hirer.arrived(0.0)
+            if came:
+                self._alive |= came
+                self._actor.join.remote(tuple(came), *came.values())
+
+    def _pulse(self) -> Pulse | None:
+        if self._asked is None:
+            self._asked = self._actor.pulse.remote()
+        if not finished([self._asked], _LOOK_S):
+            return None
+        answer, self._asked = result(self._asked), None
+        if not isinstance(answer, Pulse):
+            self._pid = None  # Ray starts it again
+            time.sleep(_LOOK_S)
+            return None
+        if answer.refused:
+            raise UserError(answer.refused)
+        if answer.broken:
+            raise RuntimeError(f"the coordinator broke:\n{answer.broken}")
+        return answer
+
+    def _meet(self, pulse: Pulse) -> None:
+        """A coordinator that is new gets to know everybody."""
+        if pulse.pid != self._pid:
+            self._pid = pulse.pid
+            self._missing.clear()
+            self._actor.begin.remote(tuple(self._alive), *self._alive.values())
+        else:
+            time.sleep(_LOOK_S)
+
+    def _replace(self, pulse: Pulse, hirer: Hirer) -> None:
+        for number in pulse.gone:
+            if number in self._alive:
+                del self._alive[number]
+                hirer.begin()
+
+    def _stop(self) -> None:
+        import ray
+
+        if self._actor is not None and ray.is_initialized():
+            ray.kill(self._actor)
+
+
+def _start(tune: LoadedTune, folder: Path) -> Any:  # noqa: ANN401 - Ray's handle
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    actor = ray.remote(CoordinatorProcess).options(
+        num_cpus=0,
+        max_restarts=-1,
+        max_concurrency=8,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
+    )
+    return actor.remote(tune, folder.resolve())
+
+
+def search(
+    tune: LoadedTune,
+    folder: Path,
+    tell: Tell,
+    on_driver: Callable[[Driver], None] = lambda _: None,
+    began_s: float | None = None,
+) -> Ended:
+    """Carry a search out, from the cluster to the last trial.
+
+    ``began_s`` is when the user called, by ``time.monotonic``; default: now.
+
+    Raises:
+        UserError: the folder, the cluster or the search cannot be used.
+    """
+    began_s = time.monotonic() if began_s is None else began_s
+    arm = tune.tune.make_arms()[0]
+    loaded = tune.job(arm.full(middle(arm.space)))
+    settings = loaded.job.cluster
+    size = max(tune.tune.workers + tune.tune.spares, 2)
+    with RunLock(folder):
+        try:
+            # One place more: that of a lost process is free only when Ray has seen it end.
+            cluster = Cluster.start(
+                2 * size, settings.address, interface=settings.interface, paths=[Path.cwd()]
+            )
+        except ClusterError as error:
+            raise UserError(str(error)) from error
+        with cluster:
+            driver = Driver(tune, folder, tell)
+            on_driver(driver)
+            return driver.run(cluster, loaded, began_s)

@@ -1,0 +1,115 @@
+"""The log of a search beside its journal: what each run of a trial did, and who was lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ithaca.tuners.loop.orders import Outcome
+
+LOG = "runs.jsonl"
+JOURNAL = "journal.jsonl"
+BEGAN = "began"
+"""Holds the wall clock's time of the first ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A run of a trial ended; ``process`` trained it."""
+
+    at_s: float
+    process: int
+    trial: int
+    run: int
+    first: int
+    step: int
+    losses: tuple[float, ...]
+    hash: str
+    seconds: float
+    pause_s: float
+    nbytes: int
+    value: float | None
+    failure: str | None
+    reason: str
+
+    @staticmethod
+    def of(outcome: Outcome, process: int, at_s: float) -> Ran:
+        """What an outcome leaves in the log."""
+        o = outcome
+        return Ran(
+            at_s,
+            process,
+            o.trial,
+            o.run,
+            o.first,
+            o.step,
+            o.losses,
+            o.hash,
+            o.seconds,
+            o.pause_s,
+            o.nbytes,
+            o.value,
+            o.failure.value if o.failure else None,
+            o.reason,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A process is gone; ``trial`` was trained there, None for nothing."""
+
+    at_s: float
+    process: int
+    trial: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A trial begins to train in ``process`` at step ``first``.
+
+    ``again``: it had got further, and no copy of that is left.
+    """
+
+    at_s: float
+    process: int
+    trial: int
+    run: int
+    first: int
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """A coordinator, process ``pid``, took over with so many events in the journal."""
+
+    at_s: float
+    pid: int
+    events: int
+
+
+Line = Ran | Gone | Begun | Took
+_KINDS: dict[str, type[Line]] = {"ran": Ran, "gone": Gone, "begun": Begun, "took": Took}
+
+
+def write_line(path: Path, line: Line) -> None:
+    """Append to the log."""
+    kind = next(name for name, each in _KINDS.items() if isinstance(line, each))
+    with path.open("a") as file:
+        file.write(json.dumps({"kind": kind, **asdict(line)}) + "\n")
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The log; a last line that is torn is left out."""
+    if not path.exists():
+        return
+    for text in path.read_text().splitlines(keepends=True):
+        if not text.endswith("\n"):
+            return
+        data: dict[str, Any] = json.loads(text)
+        kind = _KINDS[data.pop("kind")]
+        if kind is Ran:
+            data["losses"] = tuple(data["losses"])
+        yield kind(**data)
