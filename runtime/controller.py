@@ -59,6 +59,8 @@ from ithaca.runtime.worker import engine_settings
 
 _LOOK_S = 0.05
 """Longest rest of the controller's thread: evidence is weighed that often."""
+_LAST_TRIES = 3
+"""So often the end of a run is saved, ``detect`` apart, before the run counts as failed."""
 
 
 class Controller:
@@ -137,6 +139,8 @@ class Controller:
         self._programs: Mapping[int, Sequence[Program]] = {}
         self._settled_s = now()
         self._head_lost: tuple[str, float] | None = None
+        self._tries, self._again_s = 0, 0.0
+        """How often the end was to be saved, and when it may be tried again."""
         self.wanted = 0
         """Workers that were asked for in addition to those that the run began with."""
 
@@ -160,7 +164,7 @@ class Controller:
         """
         try:
             self._start(plane)
-            while self._keeper.busy or self._life.state is not State.SAVING:
+            while not self._over():
                 self._turn()
             ended, reason = self._finished()
         except (RefusedError, CrewError) as failed:
@@ -202,10 +206,25 @@ class Controller:
         self._keeper.go_on()
         if not self._staff.at_work() and self._life.state is not State.SAVING:
             self._life.enter(State.SAVING)
-            self._keeper.last(self._step(), self._recorder.ledger)
+        if self._life.state is State.SAVING:
+            self._save_last()
         self._check_head()
         if self._mailbox.empty():
             self._brain.think()
+
+    def _over(self) -> bool:
+        """Whether the run has come to its end, and the end is saved or cannot be."""
+        if self._life.state is not State.SAVING or self._keeper.busy:
+            return False
+        return self._keeper.step == self._step() or self._tries == _LAST_TRIES
+
+    def _save_last(self) -> None:
+        """Save the end of the run, more than once if need be: a disk may be full for a moment."""
+        now = self._now()
+        if self._over() or self._keeper.busy or now < self._again_s:
+            return
+        self._tries, self._again_s = self._tries + 1, now + self._timeouts.suspect_s
+        self._keeper.last(self._step(), self._recorder.ledger)
 
     def _may_change(self) -> bool:
         """Whether a change of plan may go on: a drain begins none, but ends what others wait in."""

@@ -153,6 +153,11 @@ def disturbances() -> Iterator[Case]:
         # A short stop of somebody else, so that the first checkpoint is written before the last.
         faults = (f"{kind} w{worker} at step 2 times 1", "stop w2 at step 4 before F for 1.0s")
         yield Case(kind, "2x2", faults, expect(recoveries=0), fast=worker == 0)
+    yield Case("disk-full-at-the-end", "2x2", (f"disk-full w0 at step {STEPS} times 2",),
+               expect(recoveries=0))  # fmt: skip
+    lasting = Expectation(outcome="failed", exit_code=None, identical=False, recoveries=0,
+                          message="could not be saved")  # fmt: skip
+    yield Case("disk-full-for-good", "2x2", (f"disk-full w0 at step {STEPS} times 99",), lasting)
     yield Case("disk-slow", "2x2", ("disk-slow w2 at step 2 for 1s times 2",),
                expect(recoveries=0))  # fmt: skip
 
