@@ -219,7 +219,7 @@ class Recovery:
         self._account.decided(goal)
 
         def act(generation: int, standings: Mapping[int, Standing]) -> None:
-            self._move_to(goal, generation, standings)
+            self._move_to(goal, generation, standings, "a better plan")
 
         try:
             self._fence_and(act, ())
@@ -391,10 +391,10 @@ class Recovery:
             self._roll_back(chosen, generation, standings)
         elif decision.finish is not None and not at_once(chosen.plan, chosen.moves, standings):
             finish = replace(decision.finish, generation=generation)
-            self._settle(finish, standings, ())
+            self._settle(finish, standings, (), "after a failure")
             self._goal = chosen
         else:
-            self._move_to(chosen, generation, standings)
+            self._move_to(chosen, generation, standings, "after a failure")
 
     def _told(self, decision: Decision, generation: int) -> None:
         chosen = decision.chosen
@@ -426,15 +426,17 @@ class Recovery:
         )
 
     def _move_to(
-        self, chosen: Candidate, generation: int, standings: Mapping[int, Standing]
+        self, chosen: Candidate, generation: int, standings: Mapping[int, Standing], why: str
     ) -> None:
         assert chosen.plan is not None, "a goal has a plan"
         plan = replace(chosen.plan, generation=generation)
         # Who was in no plan since the choice has fallen behind: what is missing may be more.
         rounds = moves(plan, current(standings), self._desk.recorder.profile)
-        self._settle(plan, standings, rounds)
+        self._settle(plan, standings, rounds, why)
 
-    def _settle(self, plan: Plan, standings: Mapping[int, Standing], moves: Rounds) -> None:
+    def _settle(
+        self, plan: Plan, standings: Mapping[int, Standing], moves: Rounds, why: str
+    ) -> None:
         """Give everybody its orders under ``plan`` and see that they take them."""
         mission = self._desk.mission
         try:
@@ -455,7 +457,7 @@ class Recovery:
         self._account.regrouped(regrouping, plan)
         behind = min(s.validated for w, s in standings.items() if w in plan.workers)
         validate = validation_due(mission.job, step) and behind < step
-        self._deploy(regrouping.orders, f"after a failure in step {step}", validate)
+        self._deploy(regrouping.orders, f"{why} behind step {step}", validate)
 
     def _deploy(
         self,
