@@ -48,7 +48,7 @@ def read_archive(path: Path) -> GraphDataset:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"cannot read {what}: {error}; give an .npz file of arrays, as docs/graphs.md has it"
         ) from error

@@ -70,7 +70,7 @@ NEVER = {
 }
 USES_RAY = {
     f"ithaca.runtime.{name}"
-    for name in ("agency", "answers", "cluster", "crew", "doctor", "driver", "drill.nodes")
+    for name in ("agency", "answers", "cluster", "crew", "doctor", "driver", "drill.nodes", "farm")
 } | {"ithaca.runtime.script", "ithaca.tuners.loop.crew", "ithaca.tuners.loop.driver"}
 USES_GRPC = {"ithaca.runtime.control"}
 
