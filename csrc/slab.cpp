@@ -86,7 +86,7 @@ void Slab::drop_hole(std::map<std::int64_t, std::int64_t>::iterator hole) {
 char* Slab::at(Extent extent) const {
   std::lock_guard lock(mutex_);
   const std::int64_t place = extent.offset & ((std::int64_t{1} << kRegionBits) - 1);
-  return regions_[static_cast<std::size_t>(extent.offset >> kRegionBits)] + place;
+  return regions_[static_cast<std::size_t>(region_of(extent))] + place;
 }
 
 std::int64_t Slab::used() const {

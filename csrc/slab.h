@@ -30,6 +30,8 @@ class Slab {
   Extent take(std::int64_t size);
   void give_back(Extent extent);
   char* at(Extent extent) const;
+  // The number of the region that it lies in, in the order in which they were got.
+  std::int64_t region_of(Extent extent) const { return extent.offset >> kRegionBits; }
 
   std::int64_t limit() const { return limit_; }
   std::int64_t used() const;

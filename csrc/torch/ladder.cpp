@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 
 #include <c10/util/Exception.h>
 #include <c10/util/intrusive_ptr.h>
@@ -92,7 +93,12 @@ void Vault::depart() {
   }
 }
 
-// The bytes are on the disk, and nobody uses them: the memory goes back.
+// What whoever gets the memory next would do, so that broken code shows.
+void Vault::overwrite(const Stored& stored) {
+  if (device_.is_cpu()) std::memset(stored.memory.get(), 0x5a, stored.nbytes);
+}
+
+// The bytes are on the tier, and nobody uses them: the memory goes back.
 void Vault::give_up(Stored& stored) {
   if (stored.state) {
     stored.mapping = tier_->map(stored.extent);
@@ -105,9 +111,11 @@ void Vault::give_up(Stored& stored) {
   stored.where = Where::kAway;
   managed_ -= stored.nbytes;
   counters_.given_up_bytes += stored.nbytes;
-  set_pointer(stored, stored.mapping);
+  set_pointer(stored, stored.mapping.get());
   const std::shared_ptr<Mark> left = stored.copies.out;
+  if (mutation == Mutation::kReuseBeforeLeaving) overwrite(stored);
   settle(stored);
+  if (mutation == Mutation::kEarlyReload) overwrite(stored);
   stored.copies.out = left;  // a read has to wait for it, too
   stored.memory.clear();
 }
@@ -288,6 +296,7 @@ void Vault::close(bool restore) {
     }
   }
   departing_.clear();
+  timing_ = false;
   closed_ = true;
   plan_.reset();
   fresh_.clear();

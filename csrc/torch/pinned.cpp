@@ -117,7 +117,6 @@ void PinnedTier::before_use(const Copies& copies) {
 }
 
 void PinnedTier::before_reuse(const Copies& copies) {
-  if (mutation == Mutation::kReuseBeforeLeaving) return;
   clock_.wait(copies.out);
   clock_.wait(copies.in);
 }
@@ -126,6 +125,9 @@ bool PinnedTier::settled(const Copies& copies) {
   return (!copies.out || copies.out->reached()) && (!copies.in || copies.in->reached());
 }
 
-void* PinnedTier::map(Extent extent) { return on_disk(extent) ? nullptr : slab_.at(extent); }
+std::shared_ptr<void> PinnedTier::map(Extent extent) {
+  if (on_disk(extent)) return nullptr;
+  return {regions_[static_cast<std::size_t>(slab_.region_of(extent))], slab_.at(extent)};
+}
 
 }  // namespace ithaca

@@ -29,8 +29,7 @@ class PinnedTier final : public Tier {
   void before_reuse(const Copies& copies) override;
   bool settled(const Copies& copies) override;
   bool in_step() override { return streams_.on_compute(); }
-  void* map(Extent extent) override;
-  void unmap(void*, std::int64_t) override {}
+  std::shared_ptr<void> map(Extent extent) override;
 
   DiskIo* disk() override { return hop_ ? &hop_->disk() : nullptr; }
   Clock* clock() override { return &clock_; }

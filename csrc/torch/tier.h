@@ -44,8 +44,8 @@ enum class Mutation : std::int64_t {
   kNoVersionCheck,
   kWrongOffset,
   kUseBeforeArrival,    // of copies in the device's order: nobody waits for what comes
-  kReuseBeforeLeaving,  // ... or for what leaves
-  kCopyBeforeCompute,   // ... or for the operator that makes it
+  kReuseBeforeLeaving,  // memory is written to while its bytes are still on their way out
+  kCopyBeforeCompute,   // a copy does not wait for the operator that makes what it copies
 };
 
 class Tier {
@@ -77,9 +77,9 @@ class Tier {
   // Whether tensors that are saved now are used in the order that copies follow.
   virtual bool in_step() { return true; }
 
-  // The bytes of an extent as memory that the device can read and write, slowly; or null.
-  virtual void* map(Extent extent) = 0;
-  virtual void unmap(void* memory, std::int64_t size) = 0;
+  // The bytes of an extent as memory that the device can read and write, slowly; or null. It
+  // stays as long as it is held, also without the tier.
+  virtual std::shared_ptr<void> map(Extent extent) = 0;
 
   virtual DiskIo* disk() { return nullptr; }
   virtual Clock* clock() { return nullptr; }
@@ -101,8 +101,11 @@ class DiskTier final : public Tier {
     disk_->submit({DiskIo::Kind::kRead, memory, size, extent.offset, std::move(done)});
     return Ends::kLater;
   }
-  void* map(Extent extent) override { return disk_->map(extent); }
-  void unmap(void* memory, std::int64_t size) override { DiskIo::unmap(memory, size); }
+  std::shared_ptr<void> map(Extent extent) override {
+    void* memory = disk_->map(extent);
+    if (memory == nullptr) return nullptr;
+    return {memory, [size = extent.size](void* mapped) { DiskIo::unmap(mapped, size); }};
+  }
   DiskIo* disk() override { return disk_.get(); }
 
  private:

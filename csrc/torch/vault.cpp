@@ -557,9 +557,7 @@ void Vault::arrived(const StoredPtr& stored, int error) {
   --coming_;
   if (stored->alive && error == 0) {
     set_pointer(*stored, stored->memory.get());
-    if (stored->mapping != nullptr) {
-      tier_->unmap(std::exchange(stored->mapping, nullptr), stored->extent.size);
-    }
+    stored->mapping.reset();
     stored->where = Where::kParked;
     (stored->state ? counters_.state_in_bytes : counters_.in_bytes) += stored->nbytes;
   } else {
@@ -635,9 +633,7 @@ void Vault::died(const StoredPtr& stored) {
         [[fallthrough]];
       case Where::kAway:
       case Where::kLost:
-        if (stored->mapping != nullptr) {
-          tier_->unmap(std::exchange(stored->mapping, nullptr), stored->extent.size);
-        }
+        stored->mapping.reset();
         drop_extent(*stored);
         break;
       case Where::kLeaving:  // written() cleans up

@@ -61,7 +61,7 @@ struct Stored {
   Extent extent;
   Copies copies;
   c10::DataPtr memory;     // the real owner of the bytes
-  void* mapping = nullptr;  // state that is away can be read here
+  std::shared_ptr<void> mapping;  // state that is away can be read here
   std::vector<WeakTensor> packed;
   std::vector<Key> prefetch;  // to be read when this one is used
 };
@@ -184,6 +184,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   c10::DataPtr written(const StoredPtr& stored, int error);
   void depart();
   void settle(Stored& stored);
+  void overwrite(const Stored& stored);
   void give_up(Stored& stored);
   void bring_in(const StoredPtr& stored, Lock& lock);
   void read_in(const StoredPtr& stored, c10::DataPtr memory, Lock& lock);
