@@ -202,6 +202,7 @@ class Coordinator:
 
     def _lose(self, number: int) -> None:
         self._lost += 1
+        self.expected -= {number}
         busy = self._busy.pop(number, None)
         now_s = self._now()
         self._write(Gone(now_s, number, busy.trial if busy else None))
@@ -256,7 +257,7 @@ class Coordinator:
 
     def _adopt(self) -> None:
         """Take over what runs, once everybody has said so or is gone; what runs nowhere is lost."""
-        waiting = self.expected - self.crew.seen.keys() - frozenset(self.crew.gone)
+        waiting = self.expected - self.crew.seen.keys()
         if waiting or not self.crew.seen:
             return
         self._adopted = True

@@ -33,11 +33,15 @@ Tell = Callable[[Summary], None]
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """A coordinator's answer to the driver: its process, how it stands, and what ended it."""
+    """A coordinator's answer to the driver: its process, how it stands, and what ended it.
+
+    ``gone``: numbers of processes that were lost; ``pids``: process by number of those that live.
+    """
 
     pid: int
     summary: Summary | None
     gone: tuple[int, ...] = ()
+    pids: tuple[tuple[int, int], ...] = ()
     refused: str = ""
     broken: str = ""
 
@@ -89,7 +93,14 @@ class CoordinatorProcess:
 
     def pulse(self) -> Pulse:
         """How it stands."""
-        return Pulse(os.getpid(), self._summary, tuple(self._gone), self._refused, self._broken)
+        return Pulse(
+            os.getpid(),
+            self._summary,
+            tuple(self._gone),
+            tuple((number, look.pid) for number, look in list(self._crew.seen.items())),
+            self._refused,
+            self._broken,
+        )
 
     def _work(self, expected: frozenset[int]) -> None:
         try:
@@ -132,6 +143,8 @@ class Driver:
         self._pid: int | None = None
         self._missing: set[int] = set()
         self.stopping = False
+        self.pids: dict[int, int] = {}
+        """Processes by number, for drills."""
 
     @property
     def coordinator(self) -> int | None:
@@ -204,6 +217,7 @@ class Driver:
             return None
         if answer.refused:
             raise UserError(answer.refused)
+        self.pids = dict(answer.pids)
         if answer.broken:
             raise RuntimeError(f"the coordinator broke:\n{answer.broken}")
         return answer
