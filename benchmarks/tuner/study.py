@@ -1,0 +1,93 @@
+"""One cell: a player on a table with a budget and a seed, on a simulated clock."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from benchmarks.tuner.players import PLAYERS, Player
+from benchmarks.tuner.table import Table, names, open_table
+
+COLUMNS = (
+    "part", "table", "player", "budget", "seed", "auc", "final", "evaluations", "own_seconds",
+)  # fmt: skip
+KEY = COLUMNS[:5]
+BUDGETS = (20, 60, 200)
+"""Times the mean cost of a random configuration."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is computed at once."""
+
+    part: str
+    kind: str
+    dataset: str
+    player: str
+    budget: int
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """As it stands in the file."""
+        table = f"{self.kind}/{self.dataset}"
+        return self.part, table, self.player, str(self.budget), str(self.seed)
+
+
+def cells(
+    part: str, task: str, budgets: tuple[int, ...], seeds: int, players: list[str]
+) -> list[Cell]:
+    """All cells, so that what is there after any time is balanced: seeds and sets first."""
+    sets = [(kind, each) for kind, many in names(part, task).items() for each in many]
+    return [
+        Cell(part, kind, dataset, player, budget, seed)
+        for budget in budgets
+        for seed in range(seeds)
+        for kind, dataset in sets
+        for player in players
+        if task != "selection" or PLAYERS[player].models
+    ]
+
+
+@cache
+def _table(kind: str, dataset: str, data: Path) -> Table:
+    return open_table(kind, dataset, data)
+
+
+def run(cell: Cell, data: Path) -> dict[str, str]:
+    """The row of a cell."""
+    table = _table(cell.kind, cell.dataset, data)
+    budget_s = cell.budget * table.cost_s
+    player = PLAYERS[cell.player].make(table, budget_s, cell.seed)
+    began = time.perf_counter()
+    auc, final, count = play(player, table, budget_s)
+    row = dict(zip(KEY, cell.key, strict=True))
+    return row | {
+        "auc": f"{auc:.5f}",
+        "final": f"{final:.5f}",
+        "evaluations": str(count),
+        "own_seconds": f"{time.perf_counter() - began:.3f}",
+    }
+
+
+def play(player: Player, table: Table, budget_s: float) -> tuple[float, float, int]:
+    """Mean regret over the budget, regret at its end, evaluations begun."""
+    now, best, area, count = 0.0, None, 0.0, 0
+    while now < budget_s:
+        asked = player.ask(now)
+        if asked is None:
+            break
+        config, limit_s = asked
+        value, cost = table.look_up(config)
+        count += 1
+        allowed = min(cost if limit_s is None else min(cost, limit_s), budget_s - now)
+        area += table.regret(best) * allowed
+        now += allowed
+        in_time = allowed >= cost
+        if in_time and (best is None or value > best):
+            best = value
+        player.tell(value if in_time else None, now, allowed)
+    area += table.regret(best) * (budget_s - now)
+    return area / budget_s, table.regret(best), count
