@@ -318,8 +318,14 @@ class Recovery:
             late = self._account.now() >= deadline
             if late:
                 answer = Silence(f"did not answer within {bound_s:g} s")
-                for worker in pending.waiting - further.keys():
-                    further[worker] = self._silent(worker, answer, when)
+                missing = pending.waiting - further.keys()
+                # What it does is asked for before the fence, which changes it.
+                stacks = self._hands.dump(missing).poll(_DUMP_S) if missing else {}
+                for worker in missing:
+                    failure = self._silent(worker, answer, when)
+                    text = stacks.get(worker)
+                    told = text if isinstance(text, str) else ""
+                    further[worker] = replace(failure, traceback=told)
             if further:
                 raise _MoreError(tuple(further.values()))
             if not pending.waiting:
