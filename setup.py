@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import sys
+import sysconfig
 from pathlib import Path
 
+import torch
 from setuptools import find_packages, setup
-from torch.utils.cpp_extension import BuildExtension, CppExtension
+from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension
 
 KERNELS = [Path("csrc"), Path("csrc/torch")]
+
+
+def cuda_headers() -> list[str]:
+    """Folders with CUDA's headers: a toolkit's, or what comes with torch's and triton's wheels.
+
+    The compiler of CUDA is not needed: nothing here runs on the device but copies.
+    """
+    site = Path(sysconfig.get_path("platlib"))
+    places = [Path(CUDA_HOME or "/usr/local/cuda") / "include"]
+    places += [*sorted(site.glob("nvidia/*/include")), site / "triton/backends/nvidia/include"]
+    whole = [place for place in places if (place / "crt/host_config.h").is_file()]
+    runtime = [place for place in places if (place / "cuda_runtime_api.h").is_file()]
+    if runtime and whole:
+        return [str(place) for place in dict.fromkeys([runtime[0], whole[0]])]
+    return []
+
+
+headers = cuda_headers() if torch.version.cuda is not None else []
+if headers:
+    KERNELS.append(Path("csrc/cuda"))
+elif torch.version.cuda is not None:
+    sys.stderr.write(
+        "ithaca: no headers of CUDA found (cuda_runtime_api.h, crt/host_config.h): memory sessions "
+        "will refuse models on a GPU. Set CUDA_HOME, or install nvidia-cuda-runtime and triton.\n"
+    )
 
 setup(
     package_dir={"": "src"},
@@ -26,7 +54,8 @@ setup(
             depends=sorted(str(path) for folder in KERNELS for path in folder.glob("*.h")),
             # Without NDEBUG some of torch's types would have other members than in its libraries.
             extra_compile_args=["-O3", "-std=c++20", "-Wall", "-DNDEBUG", "-fvisibility=hidden"],
-            libraries=["torch_python"],
+            include_dirs=headers,
+            libraries=["torch_python", *(["c10_cuda"] if headers else [])],
             py_limited_api=True,
         )
     ],

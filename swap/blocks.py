@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ithaca.swap.allocator import operators
 from ithaca.swap.borders import CONTAINERS
+from ithaca.swap.device import device_of, random_state, set_random_state
 from ithaca.swap.errors import Unsupported
 
 # Buffers up to this size are kept as they were before the forward, which may change them.
@@ -57,15 +58,20 @@ class Frame:
     """One run of a block whose saved tensors were dropped: what is needed to run it again."""
 
     def __init__(
-        self, module: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        module: nn.Module,
+        name: str,
+        device: torch.device,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
         self._native = importlib.import_module("ithaca._C")
-        self._module, self._name = module, name
+        self._module, self._name, self._device = module, name, device
         self._inputs = tree_map(self._keep, (args, kwargs))
-        self._random = torch.random.get_rng_state()
+        self._random = random_state(device)
         self._autocast = (
-            torch.is_autocast_enabled("cpu"),
-            torch.get_autocast_dtype("cpu"),
+            torch.is_autocast_enabled(device.type),
+            torch.get_autocast_dtype(device.type),
             torch.is_autocast_cache_enabled(),
         )
         self._buffers = {
@@ -170,7 +176,7 @@ class Frame:
     @contextmanager
     def _as_it_was(self) -> Iterator[None]:
         """Random state, autocast and buffers of the forward; the present ones come back after."""
-        now = torch.random.get_rng_state()
+        now = random_state(self._device)
         enabled, dtype, cached = self._autocast
         places = [
             (module, key, buffer)
@@ -183,7 +189,7 @@ class Frame:
             for key, buffer in self._module.named_buffers()
             if isinstance(self._buffers[key], Tensor)
         }
-        torch.random.set_rng_state(self._random)
+        set_random_state(self._random, self._device)
         try:
             for module, key, buffer in places:
                 kept = before.get(id(buffer))
@@ -191,13 +197,15 @@ class Frame:
                     module._buffers[key] = kept.clone()
             with (
                 torch.enable_grad(),
-                torch.autocast("cpu", dtype=dtype, enabled=enabled, cache_enabled=cached),
+                torch.autocast(
+                    self._device.type, dtype=dtype, enabled=enabled, cache_enabled=cached
+                ),
             ):
                 yield
         finally:
             for module, key, buffer in places:
                 module._buffers[key] = buffer
-            torch.random.set_rng_state(now)
+            set_random_state(now, self._device)
 
 
 @dataclass(frozen=True)
@@ -233,7 +241,7 @@ class Blocks:
     def __init__(
         self, model: nn.Module, slot: Callable[[], int], wanted: Callable[[BlockRun], bool]
     ) -> None:
-        self._slot, self._wanted = slot, wanted
+        self._slot, self._wanted, self._device = slot, wanted, device_of(model)
         self._visits: dict[tuple[str, int], int] = {}
         self._active: tuple[nn.Module, Frame, saved_tensors_hooks] | None = None
         self._replaying = False
@@ -263,7 +271,7 @@ class Blocks:
             visit = self._visits.get((name, slot), 0)
             self._visits[name, slot] = visit + 1
             if self._wanted(BlockRun(name, slot, visit)):
-                frame = Frame(module, name, args, kwargs)
+                frame = Frame(module, name, self._device, args, kwargs)
                 hooks = saved_tensors_hooks(frame.pack, frame.unpack)
                 hooks.__enter__()
                 self._active = (module, frame, hooks)

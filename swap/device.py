@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ithaca.swap import allocator
 from ithaca.swap.allocator import operators
 from ithaca.swap.errors import Unsupported
 from ithaca.swap.size import parse_bytes
@@ -60,6 +61,13 @@ def host_bytes(host: int | str | None, device: torch.device) -> int:
     return parse_bytes(host)
 
 
+def allocated_bytes(device: torch.device) -> int:
+    """Bytes of torch's allocator of ``device``, now, with or without a session."""
+    if device.type == "cpu":
+        return allocator.usage().allocated
+    return torch.cuda.memory_allocated(device)
+
+
 @contextmanager
 def allocator_for(device: torch.device, budget_bytes: int) -> Iterator[None]:
     """Lets torch's allocator of a GPU waste less while a session is open there.
@@ -73,7 +81,8 @@ def allocator_for(device: torch.device, budget_bytes: int) -> Iterator[None]:
     total = torch.cuda.mem_get_info(device)[1]
     before = torch.cuda.get_per_process_memory_fraction(device)
     torch.cuda.empty_cache()
-    torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+    settings = getattr(torch._C, "_accelerator_setAllocatorSettings", None)
+    (settings or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
     torch.cuda.set_per_process_memory_fraction(min(1.0, RESERVED * budget_bytes / total), device)
     try:
         yield

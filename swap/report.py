@@ -68,7 +68,7 @@ class Report:
     @property
     def copy_s(self) -> float:
         """Seconds in which copies ran, hidden or not."""
-        names = ("disk_write_ns", "disk_read_ns")
+        names = ("disk_write_ns", "disk_read_ns", "host_out_ns", "host_in_ns")
         return sum(self.counters.get(name, 0) for name in names) / 1e9
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ithaca.swap.device import device_of, random_state, set_random_state
+
 
 class Attempt:
     """Remembers a model as it was before a step: buffers, random state, that it had no gradients.
@@ -16,7 +18,8 @@ class Attempt:
         self._model = model
         self._fresh = all(parameter.grad is None for parameter in model.parameters())
         self._buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-        self._random = torch.random.get_rng_state()
+        self._device = device_of(model)
+        self._random = random_state(self._device)
 
     def put_back(self) -> None:
         """Makes the model what it was; ``RuntimeError`` if there were gradients before the step."""
@@ -30,4 +33,4 @@ class Attempt:
         with torch.no_grad():
             for buffer, before in self._buffers:
                 buffer.copy_(before)
-        torch.random.set_rng_state(self._random)
+        set_random_state(self._random, self._device)

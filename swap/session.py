@@ -22,7 +22,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from ithaca.swap import allocator
 from ithaca.swap.blocks import BlockRun, Blocks
 from ithaca.swap.borders import Borders
-from ithaca.swap.device import device_of, host_bytes
+from ithaca.swap.device import allocated_bytes, allocator_for, device_of, host_bytes
 from ithaca.swap.errors import BudgetError, Unsupported
 from ithaca.swap.estimate import Estimate, Shapes, estimate, shapes_of
 from ithaca.swap.planning import Planning
@@ -112,7 +112,7 @@ class MemorySession:
         self._count_model()
         needed = bytes_of([*self.model.parameters(), *self.model.buffers()])
         gradients = bytes_of(parameter.grad for parameter in self.model.parameters())
-        self._others = max(0, allocator.usage().allocated - needed - gradients)
+        self._others = max(0, allocated_bytes(self.device) - needed - gradients)
         if needed > self.budget_bytes:
             raise BudgetError(
                 f"the model's parameters and buffers alone are {show_bytes(needed)}; the budget "
@@ -121,15 +121,19 @@ class MemorySession:
                 self.budget_bytes,
             )
         smallest = min(max(self.budget_bytes // SMALLEST_SHARE, SMALLEST), LARGEST_SMALL)
-        ops.memory_open(
-            self.device,
-            self.budget_bytes,
-            smallest,
-            self._host,
-            str(self._folder or ""),
-            self._limit,
-            self._threads,
-        )
+        around = ExitStack()
+        around.enter_context(allocator_for(self.device, self.budget_bytes))
+        with around:  # until the session is open
+            ops.memory_open(
+                self.device,
+                self.budget_bytes,
+                smallest,
+                self._host,
+                str(self._folder or ""),
+                self._limit,
+                self._threads,
+            )
+            self._around = around.pop_all()
         self._open = True
         try:
             self._opened = ExitStack()
@@ -319,6 +323,7 @@ class MemorySession:
             self._opened.close()
         finally:
             allocator.operators().memory_close(restore)
+            self._around.close()
 
 
 def _disk(folder: str | Path | None, limit: int | str | None) -> tuple[Path | None, int]:

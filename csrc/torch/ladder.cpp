@@ -127,9 +127,9 @@ bool Vault::reclaim(std::int64_t size, std::int64_t missing) {
   const Pause pause;
   Lock lock(mutex_);
   ++counters_.reclaims;
-  notice(lock);
-  std::int64_t freed = 0;
   const std::int64_t first = memory_.allocated();
+  notice(lock);
+  std::int64_t freed = std::max<std::int64_t>(0, first - memory_.allocated());
   for (;;) {
     freed += drop_parked(missing - freed);
     if (freed >= missing) return true;
@@ -150,6 +150,7 @@ bool Vault::reclaim(std::int64_t size, std::int64_t missing) {
     counters_.wait_ns += now_ns() - start;
     freed += std::max<std::int64_t>(0, allocated - memory_.allocated());
   }
+  freed = std::max(freed, first - memory_.allocated());
   if (freed == 0) ++counters_.refusals;
   return freed > 0;
 }
