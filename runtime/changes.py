@@ -47,7 +47,8 @@ class Changes:
         self._now = now
         self._wanted = False
         self._departing: int | None = None
-        self._standing: set[int] = set()
+        self._standing: dict[int, int] = {}
+        """Who stands still, and behind which step."""
         self._turn = 0
         self._pausing = False
 
@@ -68,13 +69,15 @@ class Changes:
     def paused(self, note: Paused) -> None:
         """A worker stands still, or will not."""
         if note.turn == self._turn and isinstance(note.answer, int):
-            self._standing.add(note.worker)
+            self._standing[note.worker] = note.answer
 
     def go_on(self) -> None:
         """Take the next step towards a change, if one is wanted. May begin a recovery."""
         if self._pausing:
-            if self._standing >= set(self._desk.members.members):
+            if self._standing.keys() >= set(self._desk.members.members):
                 self._enter()
+            return
+        if self._done(self._desk.recorder.ledger.committed):
             return
         if self._recovery.goal is None and self._wanted:
             self._wanted = False
@@ -99,12 +102,16 @@ class Changes:
                 return worker
         return None
 
+    def _done(self, step: int) -> bool:
+        """Whether the job is done: no other plan is worth its way, and nobody has to leave."""
+        return step >= self._desk.mission.job.steps
+
     def _begin(self) -> None:
         members = self._desk.members
         # A controller that takes over now must know that somebody may be waiting for it.
         self._journal.write(Fencing(time_s=time.time(), generation=members.generation + 1, lost={}))
         self._turn += 1
-        self._standing = set()
+        self._standing = {}
         self._pausing = True
         for worker in members.members:
             self._pause(worker, self._told(worker, self._turn))
@@ -115,6 +122,9 @@ class Changes:
     def _enter(self) -> None:
         self._pausing = False
         worker, self._departing = self._departing, None
+        if self._done(max(self._standing.values(), default=0)):
+            self._recovery.drop_goal()
+            return
         if worker is None:
             self._recovery.enter_goal()
             return

@@ -211,6 +211,10 @@ class Recovery:
         self._told(decision, members.generation + 1)
         self._goal = decision.chosen
 
+    def drop_goal(self) -> None:
+        """What was put off is not wanted any more."""
+        self._goal = None
+
     def enter_goal(self) -> None:
         """Everybody stands behind a step: enter the plan that was put off."""
         goal, self._goal = self._goal, None

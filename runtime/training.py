@@ -311,7 +311,7 @@ class Training:
                 if validation_due(self.job, trainer.step):
                     self._validate(deployment)
                 return Outcome(trainer.step, True, self._skipped)
-            if tally.pause:
+            if tally.pause and trainer.step < self.job.steps:
                 return None
 
     def _step(self, deployment: Deployment, rest: bool) -> Tally:
