@@ -14,10 +14,12 @@ from typing import TextIO
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.report.wording import duration, figure, plural
 from ithaca.tuners.loop.driver import Driver, Ended, search
+from ithaca.tuners.loop.knobs import Stretch, tune_knobs
 from ithaca.tuners.loop.load import LoadedTune, load_tune, overrides
 from ithaca.tuners.loop.page import write_page
 from ithaca.tuners.loop.progress import progress, told
 from ithaca.tuners.loop.record import JOURNAL
+from ithaca.tuners.space import Space
 
 Say = Callable[[str], None]
 
@@ -39,6 +41,8 @@ def tune(file: str, changes: list[str], resume: bool, out: TextIO, say: Say, beg
     loaded = load_tune(file, changes)
     folder = choose(loaded, resume)
     t = loaded.tune
+    if t.knobs:
+        return _knobs(loaded, folder, say)
     say(
         f"{t.name}: {duration(t.budget)} for {loaded.job_file.name}, {t.policy}, "
         f"{plural(len(t.make_arms()), 'arm')}, {plural(t.workers, 'trial')} at once"
@@ -51,6 +55,34 @@ def tune(file: str, changes: list[str], resume: bool, out: TextIO, say: Say, beg
     finally:
         show.close()
     return tell_end(loaded, folder, ended, say)
+
+
+def _knobs(loaded: LoadedTune, folder: Path, say: Say) -> int:
+    """Train the job once, and find the fastest setting of its knobs on the way."""
+    t = loaded.tune
+    settings = plural(len(t.make_arms()), "setting")
+    say(f"{t.name}: {settings} of the knobs of {loaded.job_file.name}, {t.stretch} steps at a time")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def show(stretch: Stretch) -> None:
+        took = "failed" if stretch.seconds is None else f"{duration(stretch.seconds)} a step"
+        say(f"steps {stretch.first + 1} to {stretch.last}: {told(stretch.setting)}: {took}")
+
+    ended = tune_knobs(
+        loaded.job_file,
+        Space.parse(t.knobs),
+        folder,
+        set=t.set,
+        steps=t.stretch,
+        trials=t.trials,
+        policy=t.policy,
+        seed=t.seed,
+        tell=show,
+    )
+    say(f"{ended.end.outcome} after {ended.end.step} steps; state {ended.end.state_hash}")
+    say(f"fastest: {told(ended.best)}")
+    (folder / "best.json").write_text(json.dumps(dict(ended.best), indent=2) + "\n")
+    return 0 if ended.end.outcome == "finished" else 1
 
 
 def tell_end(loaded: LoadedTune, folder: Path, ended: Ended, say: Say) -> int:

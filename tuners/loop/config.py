@@ -11,6 +11,7 @@ from ithaca.runtime.config.section import BadValue, Section
 from ithaca.runtime.config.units import Seconds
 from ithaca.tuners.arm import Arm, blocks, models, whole
 from ithaca.tuners.ladder import Fidelity
+from ithaca.tuners.loop.knob_space import check_knobs, settings_of
 from ithaca.tuners.policies.registry import find_policy
 from ithaca.tuners.search import Settings
 from ithaca.tuners.space import Space, SpaceError
@@ -42,6 +43,12 @@ class TuneConfig(Section):
     ``int: [1, 8]``, ``choice: [a, b]``, ``when: {key: [value]}``."""
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Spaces by name, each an arm; instead of ``space``."""
+    knobs: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the runtime that change no bit, for the most steps a second: switched on the
+    training itself while it goes on. ``layout: {choice: [1x4, 2x2]}``, ``layout.schedule``,
+    ``memory.budget`` and others; instead of ``space``."""
+    stretch: int = Field(default=10, ge=3, le=10**6)
+    """Steps under one setting of the knobs."""
     arms: int = Field(default=1, ge=1, le=4096)
     """At most so many arms from halves of the ranges in ``space``."""
     budget: Seconds = Field(default=60.0, validate_default=False)
@@ -107,12 +114,15 @@ class TuneConfig(Section):
 
     @model_validator(mode="after")
     def _arms_can_be_made(self) -> TuneConfig:
-        if bool(self.space) == bool(self.variants):
-            raise BadValue("space", "give either space, or variants with a space for each")
+        given = [name for name in ("space", "variants", "knobs") if getattr(self, name)]
+        if len(given) != 1:
+            raise BadValue(
+                "space", f"give one of space, variants and knobs; got {', '.join(given) or 'none'}"
+            )
         try:
             self.make_arms()
         except SpaceError as error:
-            raise BadValue("variants" if self.variants else "space", str(error)) from error
+            raise BadValue(given[0], str(error)) from error
         if self.fidelity is not None and self.fidelity.least > self.fidelity.most:
             raise BadValue("fidelity.least", "is above fidelity.most")
         return self
@@ -126,6 +136,10 @@ class TuneConfig(Section):
         if self.variants:
             spaces = {name: Space.parse(spec) for name, spec in self.variants.items()}
             return models(spaces, key="variant")
+        if self.knobs:
+            knobs = Space.parse(self.knobs)
+            check_knobs(knobs)
+            return settings_of(knobs)
         space = Space.parse(self.space)
         return blocks(space, self.arms) if self.arms > 1 else whole(space)
 

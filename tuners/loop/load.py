@@ -17,6 +17,7 @@ from ithaca.runtime.config.provenance import Marks, dotted, undotted
 from ithaca.runtime.config.section import BadValue
 from ithaca.runtime.config.source import file_name, read_source
 from ithaca.tuners.loop.config import TuneConfig
+from ithaca.tuners.loop.knob_space import knob_words
 from ithaca.tuners.space import Config, Space, Value
 
 _ALWAYS = (
@@ -81,6 +82,10 @@ def load_tune(path: Path | str, changes: Sequence[str] = ()) -> LoadedTune:
     if not job_file.is_file():
         what = BadValue("job", f"there is no file {job_file}; it is looked for from {file}")
         raise _refused(what, marks)
+    if tune.knobs:
+        for arm in tune.make_arms():
+            load(job_file, [*tune.set, *knob_words(arm.full({}))])
+        return LoadedTune(tune, job_file, load(job_file, tune.set).job.steps)
     steps = tune.fidelity.most if tune.fidelity else load(job_file, tune.set).job.steps
     loaded = LoadedTune(tune, job_file, steps)
     for arm in tune.make_arms():

@@ -30,12 +30,13 @@ def test_examples_are_valid_and_short(path: Path) -> None:
         ("budget=0s", "a duration above 0s"),
         ("policy=bosf", "no policy 'bosf'; did you mean 'boasf'"),
         ("space={a: 3}", "tune_quick.yaml:.*space: .*write float: "),
-        ("variants={a: {}}", "either space, or variants"),
+        ("variants={a: {}}", "one of space, variants and knobs; got space, variants"),
         ("job=none.yaml", "job: there is no file .*none.yaml"),
         ("fidelity.least=900", "is above fidelity.most"),
         ("space={optimizer.lrr: {float: [1, 2]}}", "optimizer.lrr: unknown key"),
         ("space={optimizer.lr: {choice: [a]}}", "optimizer.lr"),
         ("workers=0", "workers"),
+        ("knobs={layout: {choice: [1x2]}}", "got space, knobs"),
     ],
 )
 def test_mistakes_have_their_place(change: str, says: str) -> None:

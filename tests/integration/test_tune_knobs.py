@@ -1,0 +1,79 @@
+"""Knobs switched on a training that goes on: the bits are those of the job without a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ithaca.runtime.agency import Agency
+from ithaca.runtime.cluster import Cluster
+from ithaca.runtime.config.load import load
+from ithaca.runtime.crew import Crew
+from ithaca.runtime.engine.hashing import combine
+from ithaca.tuners.journal import open_journal
+from ithaca.tuners.loop.knob_space import check_knobs, knob_words, settings_of
+from ithaca.tuners.loop.knobs import LiveJob, _all
+from ithaca.tuners.loop.training import TrialTraining
+from ithaca.tuners.search import Settings
+from ithaca.tuners.space import Space, SpaceError
+
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
+
+JOB = """
+name: knobs
+steps: 12
+workload:
+  use: lm
+  dim: 24
+  num_layers: 2
+  num_heads: 2
+  context: 32
+  batch_size: 2
+  data: {source: python, max_bytes: 200000}
+layout: {micro_batches: 4, pipelines: 1, stages: 2}
+validation: {every: 0}
+"""
+KNOBS = Space.parse({"layout": {"choice": ["1x2", "2x1"]}})
+
+
+def test_the_state_at_the_end_is_that_of_the_job_alone(
+    tmp_path: Path, ray_cluster: Cluster
+) -> None:
+    (tmp_path / "job.yaml").write_text(JOB)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    live = LiveJob(tmp_path / "job.yaml", (), folder)
+    settings = Settings(num_trials=2, surrogate="random", maximize=False)
+    with Agency(ray_cluster, join_s=120.0) as agency:
+        crew: Crew = agency.hire(2)
+        live.use(ray_cluster, agency, crew)
+        journal, search = open_journal(folder / "journal.jsonl", settings, settings_of(KNOBS))
+        with journal:
+            ended = _all(live, search, journal.write, 12, 4, lambda _: None)
+    assert ended.end.outcome == "finished"
+    assert ended.end.step == 12
+    assert {stretch.seconds is not None for stretch in ended.stretches} == {True}
+    tried = {tuple(stretch.setting.items()) for stretch in ended.stretches[:2]}
+    assert len(tried) == 2
+    firsts = [stretch.first for stretch in ended.stretches]
+    lasts = [stretch.last for stretch in ended.stretches]
+    assert firsts == [0, *lasts[:-1]]  # no step is done for the search alone
+    alone = load(tmp_path / "job.yaml", ["layout.stages=1", "layout.pipelines=1"])
+    training = TrialTraining(0, alone.job, alone.workload_config)
+    for _ in range(12):
+        training.train()
+    assert ended.end.state_hash == training.give().hash()
+    assert ended.end.state_hash != combine({})
+
+
+def test_what_changes_bits_is_refused() -> None:
+    with pytest.raises(SpaceError, match=r"optimizer\.lr changes what is trained"):
+        check_knobs(Space.parse({"optimizer.lr": {"choice": [1, 2]}}))
+    with pytest.raises(SpaceError, match="a knob is a choice"):
+        check_knobs(Space.parse({"checkpoint.every": {"int": [1, 2]}}))
+    assert knob_words({"layout": "2x3", "memory.budget": "40%"}) == [
+        "layout.pipelines=2",
+        "layout.stages=3",
+        'memory.budget="40%"',
+    ]
