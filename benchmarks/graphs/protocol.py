@@ -34,7 +34,7 @@ COPIES_SEED = 2022
 
 @dataclass(frozen=True)
 class Setting:
-    """How a pair is trained; one setting for all pairs.
+    """How a pair is trained; one setting for all pairs, chosen on ``development.py``'s.
 
     Attributes:
         dim, num_layers: of the model.
@@ -49,12 +49,12 @@ class Setting:
     num_layers: int = 3
     path: int = 6
     cycle: int = 10
-    epochs: int = 10
+    epochs: int = 4
     batch: int = 16
     lr: float = 1e-4
     decay: float = 1e-4
     enough: float = 0.2
-    double: bool = False
+    double: bool = True
 
     @property
     def shape(self) -> ProfileShape:

@@ -1,4 +1,4 @@
-"""BREC as published: a model for each pair and seed, tested on relabelled copies. A farm of jobs."""
+"""BREC as published: a model for each pair and seed, tested on relabelled copies; a farm."""
 
 from __future__ import annotations
 

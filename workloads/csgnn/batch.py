@@ -89,8 +89,15 @@ def near(graphs: Graphs) -> Incidence:
 
 
 def pairs(profile: Profile) -> Incidence:
-    """Vertices by vertices, with the rows of the profile's table."""
-    return Incidence.of(profile.first, profile.other, profile.row, len(profile.first) - 1)
+    """Vertices by vertices, with the rows of the profile's table.
+
+    (u, v) is a pair whenever (v, u) is, so both directions have the same lists and other rows.
+    """
+    turned = torch.argsort(profile.other, stable=True)
+    return Incidence(
+        Members(profile.first, profile.other, profile.row),
+        Members(profile.first, profile.other, profile.row[turned]),
+    )
 
 
 def cell_members(cells: Cells, vertices: int) -> tuple[Incidence, Incidence]:
