@@ -1,9 +1,8 @@
 """Everything that is measured on a GPU: ``python benchmarks/memory/gpu.py --folder SCRATCH``.
 
 First the way to pinned host memory, out, in and both at once, alone and beside matrix products;
-then the table of all arms, models and budgets of ``ithaca.swap.bench``, and the largest model that
-trains at a cap of 20 GB. Needs torch and numpy. Not measured yet: the session itself refuses
-models on a GPU, and its rows say so.
+then the table of all arms, models and budgets of ``ithaca.swap.bench``, and models of several
+times 20 GB under a cap of 20 GB. Needs torch and numpy; scipy for the bound.
 """
 
 from __future__ import annotations
@@ -12,80 +11,66 @@ import argparse
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from ithaca.swap.bench.arms import GPU_ARMS, Limits
 from ithaca.swap.bench.cells import Cell, fill, show
-from ithaca.swap.bench.models import GPU, MODELS
+from ithaca.swap.bench.link import link_speeds
+from ithaca.swap.bench.models import GPU, LARGE, MODELS
 from ithaca.swap.bench.rival import Rival, Setting
+from ithaca.swap.estimate import estimate, shapes_of
 
 GB = 10**9
+# Of a model under the cap: the fourth step has its plan.
+STEPS = 5
 
 
-def link_speeds(size: int = 1 << 30, rounds: int = 5) -> dict[str, float]:
-    """Bytes a second of one direction, by what ran; the best of ``rounds``.
+def unlimited_bytes(model: str) -> int:
+    """What a step of a model would take without memory saving, by shapes alone; AdamW included."""
+    case = MODELS[model]
+    with torch.device("meta"):
+        made = case.make(torch.device("meta"))
+        batch = torch.empty(case.shape, dtype=case.dtype)
+    found = estimate(made, shapes_of((batch,), {}))
+    return found.unlimited_bytes + 2 * found.gradient_bytes
+
+
+def largest(
+    model: str, folder: Path, cap: int, arm: str, free_s: float | None
+) -> dict[str, object]:
+    """How ``arm`` trains a model that takes several times ``cap`` bytes, under ``cap``.
 
     Args:
-        size: bytes of a copy.
-        rounds: repetitions.
+        model: its name.
+        folder: of the disk tier.
+        cap: bytes.
+        arm: its name.
+        free_s: seconds of a step without memory saving; ``None`` if the GPU is too small for it.
     """
-    device = torch.device("cuda")
-    host_out, host_in = (torch.empty(size, dtype=torch.uint8, pin_memory=True) for _ in range(2))
-    held_out, held_in = (torch.empty(size, dtype=torch.uint8, device=device) for _ in range(2))
-    factor = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
-    streams = torch.cuda.Stream(), torch.cuda.Stream()
-
-    def out() -> None:
-        host_out.copy_(held_out, non_blocking=True)
-
-    def back() -> None:
-        held_in.copy_(host_in, non_blocking=True)
-
-    def run(copies: tuple[Callable[[], None], ...], products: bool) -> float:
-        best = 0.0
-        for _ in range(rounds):
-            torch.cuda.synchronize()
-            if products:
-                for _ in range(40):
-                    torch.mm(factor, factor)
-            began = time.perf_counter()
-            for stream, copy in zip(streams, copies, strict=False):
-                with torch.cuda.stream(stream):
-                    copy()
-            for stream in streams:
-                stream.synchronize()
-            best = max(best, size / (time.perf_counter() - began))
-        torch.cuda.synchronize()
-        return best
-
-    kinds = {"out": (out,), "in": (back,), "both": (out, back)}
-    alone = {name: run(copies, False) for name, copies in kinds.items()}
-    beside = {f"{name} beside products": run(copies, True) for name, copies in kinds.items()}
-    return alone | beside
+    with Rival(Setting(model, arm, Limits(cap, folder), "cuda")) as rival:
+        steps = [rival.step()]
+        while len(steps) < STEPS and not steps[-1].refused:
+            steps.append(rival.step())
+    last = steps[-1]
+    return {
+        "model": model,
+        "arm": arm,
+        "cap": cap,
+        "times_the_cap": round(unlimited_bytes(model) / cap, 2),
+        "peak": max(step.peak_bytes for step in steps),
+        "seconds": last.seconds,
+        "slowdown": last.seconds / free_s if free_s else None,
+        "refused": last.refused,
+    }
 
 
-def largest(folder: Path, cap: int, arm: str) -> dict[str, object]:
-    """The most memory that ``arm`` trains with under ``cap`` bytes, as a multiple of it.
-
-    Tries the models from the smallest to the largest; what a model takes without memory saving is
-    measured on the same GPU.
-    """
-    best: dict[str, object] = {"arm": arm, "cap": cap, "model": None, "factor": 0.0}
-    for model in GPU:
-        with Rival(Setting(model.name, "nothing", Limits(cap, folder), "cuda")) as free:
-            unlimited = free.step()
-        with Rival(Setting(model.name, arm, Limits(cap, folder), "cuda")) as rival:
-            taken = rival.step()
-        fits = not taken.refused and taken.peak_bytes <= cap
-        factor = unlimited.peak_bytes / cap
-        if fits and factor > float(str(best["factor"])):
-            best |= {"model": model.name, "factor": factor, "seconds": taken.seconds}
-            best |= {"slowdown": taken.seconds / unlimited.seconds if unlimited.seconds else None}
-    return best
+def free_seconds(model: str, folder: Path) -> float | None:
+    """Seconds of a step without memory saving; ``None`` if the GPU is too small for it."""
+    with Rival(Setting(model, "nothing", Limits(0, folder), "cuda")) as rival:
+        steps = [rival.step() for _ in range(2)]
+    return None if steps[-1].refused else steps[-1].seconds
 
 
 def main() -> int:
@@ -114,8 +99,10 @@ def main() -> int:
     for rows in fill(path, cells, GPU_ARMS, given.folder, given.rounds):
         print(show(rows))
         sys.stdout.flush()
-    for arm in ("ours", "full checkpointing", "offload"):
-        print(json.dumps(largest(given.folder, 20 * GB, arm)))
+    for model in LARGE:
+        free_s = free_seconds(model.name, given.folder)
+        for arm in ("ours", "full checkpointing", "offload"):
+            print(json.dumps(largest(model.name, given.folder, 20 * GB, arm, free_s)))
     return 0
 
 

@@ -11,6 +11,7 @@ import torch
 from ithaca.swap.bench.arms import ARMS, CPU_ARMS, GPU_ARMS
 from ithaca.swap.bench.cells import Cell, fill, show
 from ithaca.swap.bench.changes import changes
+from ithaca.swap.bench.link import link_speeds
 from ithaca.swap.bench.models import CPU, GPU, MODELS
 
 
@@ -25,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--budgets", nargs="+", type=int, default=[100, 60, 40, 25, 15])
     made.add_argument("--gbps", nargs="+", type=float, default=[0.0], help="0: the link as it is")
     made.add_argument("--rounds", type=int, default=9)
+    made.add_argument("--link", action="store_true", help="only the way to pinned host memory")
     made.add_argument("--changes", action="store_true", help="what changes cost, at 40 percent")
     return made
 
@@ -39,10 +41,18 @@ def main() -> int:
         sys.stderr.write("--device cuda: torch finds no GPU here\n")
         return 2
     on_gpu = given.device == "cuda"
+    if given.link and not on_gpu:
+        sys.stderr.write("--link is for --device cuda: without a GPU there is no such way\n")
+        return 2
     models = given.models or [model.name for model in (GPU if on_gpu else CPU)]
+    if on_gpu:
+        for name, speed in link_speeds().items():
+            sys.stdout.write(f"{name:<24}{speed / 1e9:8.1f} GB/s\n")
+    if given.link:
+        return 0
     if given.changes:
         for model in models:
-            for change in changes(model, 40, given.folder):
+            for change in changes(model, 40, given.folder, given.device):
                 sys.stdout.write(f"{model}: {change}\n")
                 sys.stdout.flush()
         return 0

@@ -21,6 +21,7 @@ from torch.utils.checkpoint import (
 from ithaca.swap import allocator, planning
 from ithaca.swap.bench.models import Stack
 from ithaca.swap.bench.offload import OffloadActivations
+from ithaca.swap.device import device_of
 from ithaca.swap.published import Published
 from ithaca.swap.session import MemorySession
 
@@ -124,7 +125,8 @@ def session(
 @contextmanager
 def without_disk(model: Stack, limits: Limits) -> Iterator[Ready]:
     """Ours with nothing but blocks that are computed again."""
-    with MemorySession(model, limits.budget_bytes) as memory:
+    nowhere: dict[str, Any] = {} if device_of(model).type == "cpu" else {"host": 0}
+    with MemorySession(model, limits.budget_bytes, **nowhere) as memory:
         yield nullcontext, memory
 
 

@@ -49,12 +49,14 @@ def variations(model: str) -> dict[str, Variation]:
     return found
 
 
-def changes(model: str, percent: int, folder: Path, threads: int = 2) -> Iterator[Change]:
+def changes(
+    model: str, percent: int, folder: Path, device: str = "cpu", threads: int = 2
+) -> Iterator[Change]:
     """Every change in a training of its own, at a budget of ``percent``."""
-    setting = Setting(model, "nothing", Limits(0, folder), threads=threads)
+    setting = Setting(model, "nothing", Limits(0, folder), device, threads)
     with Rival(setting) as free:
         budget = budget_of([free.step() for _ in range(3)][-1], percent)
-    setting = with_budget(Setting(model, "ours", setting.limits, threads=threads), budget)
+    setting = with_budget(Setting(model, "ours", setting.limits, device, threads), budget)
     for name, variation in variations(model).items():
         with Rival(setting) as rival:
             for _ in range(WARM_UP):

@@ -172,10 +172,22 @@ GPU = (
     Model("MoE", _mixture(2048, 5632, 16, 8), 16, (4, 4096, 2048), _BF16),
     Model("CNN", lambda _: Conv(256), 24, (64, 256, 56, 56)),
 )
+# More than a GPU has: what four times a cap is measured with.
+LARGE = (
+    Model("Llama-1B b8", lambda _: Llama(2048, 8192, 32, 8), 16, (8, 8192, 2048), _BF16),
+    Model("Llama-8B blocks s40k", lambda _: Llama(4096, 14336, 32, 8), 8, (1, 40960, 4096), _BF16),
+)
+# A second or less a step on a GPU, and large enough there for its allocator's grain.
+SMALL = (
+    Model("small", lambda _: Llama(512, 1376, 8, 4), 12, (4, 512, 512)),
+    Model("small MoE", _mixture(512, 1376, 8, 4), 8, (4, 512, 512)),
+    Model("small GPT-2", lambda _: Gpt2(512, 8), 12, (4, 512, 512)),
+    Model("small CNN", lambda _: Conv(32), 12, (16, 32, 64, 64)),
+)
 TINY = (
     Model("tiny", lambda _: Llama(64, 160, 4, 2), 6, (4, 64, 64)),
     Model("tiny MoE", _mixture(64, 160, 4, 4), 4, (4, 64, 64)),
     Model("tiny GPT-2", lambda _: Gpt2(64, 4), 4, (4, 64, 64)),
     Model("tiny CNN", lambda _: Conv(8), 6, (8, 8, 16, 16)),
 )
-MODELS = {model.name: model for model in (*CPU, *GPU, *TINY)}
+MODELS = {model.name: model for model in (*CPU, *GPU, *LARGE, *SMALL, *TINY)}

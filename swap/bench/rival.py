@@ -69,6 +69,7 @@ class Taken:
         fixed_bytes: parameters, optimizer state and gradients, behind it.
         hits, misses: storages found in the plan, and not, in it.
         counters: of the session so far.
+        reserved_bytes: by torch's allocator of a GPU, at most, in it.
         refused: the message of an error that ended it.
         needed_bytes: what it said would do; 0 if it did not.
     """
@@ -79,6 +80,7 @@ class Taken:
     hits: int = 0
     misses: int = 0
     counters: dict[str, int] = field(default_factory=dict)
+    reserved_bytes: int = 0
     refused: str = ""
     needed_bytes: int = 0
 
@@ -90,6 +92,11 @@ class Trainer:
         allocator.install()
         torch.set_num_threads(setting.threads)
         self.device = torch.device(setting.device)
+        if self.device.type == "cuda":
+            self.device = torch.device("cuda", torch.cuda.current_device())
+            # All arms take the same kernels, so that their bits can be compared.
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
         self.model = MODELS[setting.model].make(self.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
         self._setting, self._case = setting, MODELS[setting.model]
@@ -129,6 +136,7 @@ class Trainer:
             after.get("hits", 0) - before.get("hits", 0),
             after.get("misses", 0) - before.get("misses", 0),
             after,
+            torch.cuda.max_memory_reserved() if self.device.type == "cuda" else 0,
         )
 
     def digest(self) -> str:
