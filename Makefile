@@ -22,7 +22,7 @@ STAMPS := $(VENV)/.stamps
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check --no-input
 
-KERNELS := $(wildcard csrc/*.cpp csrc/*.h csrc/torch/*.cpp csrc/torch/*.h)
+KERNELS := $(foreach folder,csrc csrc/torch csrc/cuda,$(wildcard $(folder)/*.cpp $(folder)/*.h))
 REAL := tests/drills/test_real_drills.py
 EXTENSION := src/ithaca/_C.abi3.so
 STUBS := $(addprefix runtime/control/control_pb2,.py .pyi _grpc.py)
@@ -72,7 +72,7 @@ PROGRAMS := $(patsubst csrc/tests/%.cpp,build/asan/%,$(wildcard csrc/tests/*.cpp
 asan: $(PROGRAMS) ## the C++ kernels alone, with address and undefined-behaviour checks
 	@for program in $^; do $$program; done
 
-build/asan/%: csrc/tests/%.cpp $(filter-out csrc/bindings.cpp csrc/torch/%,$(KERNELS))
+build/asan/%: csrc/tests/%.cpp $(filter-out csrc/bindings.cpp csrc/torch/% csrc/cuda/%,$(KERNELS))
 	@mkdir -p $(@D)
 	@$(CXX) -std=c++20 -O1 -g -Wall -Wextra -Werror -fno-omit-frame-pointer \
 	    -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc $(filter %.cpp,$^) -o $@
@@ -104,9 +104,12 @@ $(PEERS)/.ready: $(wildcard requirements/peers/*.txt) | setup
 faces: peers ## our faces to other libraries, tried with these libraries
 	@PYTHONPATH=src $(PEERS)/bin/python -m pytest tests/peers
 
-# For machines with a GPU, torch, triton, numpy and pytest, and nothing of our set-up.
+# For machines with a GPU, torch, triton, numpy and pytest, and nothing of our set-up: the extension
+# is built where no pyproject.toml lies, which old versions of setuptools do not understand.
 gpu: ## the tests that need a GPU, with PYTHON's own torch
-	@$(PYTHON) setup.py --quiet build_ext --inplace
+	@mkdir -p build/gpu
+	@for part in setup.py csrc src; do ln -sfn ../../$$part build/gpu/$$part; done
+	@cd build/gpu && $(PYTHON) setup.py --quiet build_ext --inplace
 	@$(PYTHON) -m pytest -c tests/gpu/pytest.ini --rootdir . --confcutdir=tests/gpu tests/gpu
 
 # --- set-up ---------------------------------------------------------------------------------------

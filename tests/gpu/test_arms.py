@@ -1,48 +1,57 @@
-"""Every arm of the benchmark on a GPU: the bits of no memory saving, and what the session says."""
+"""Every arm of the benchmark on a GPU: the bits of no memory saving, and what its table says."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from ithaca.swap.bench.arms import Limits
-from ithaca.swap.bench.models import TINY
-from ithaca.swap.bench.rival import Setting, Trainer
-from ithaca.swap.errors import Unsupported
+from ithaca.swap.bench.arms import FIXED_ARMS, GPU_ARMS, Limits
+from ithaca.swap.bench.cells import Cell, fill, known
+from ithaca.swap.bench.models import SMALL
+from ithaca.swap.bench.rival import Rival, Setting
 
-OTHERS = ("full checkpointing", "selective checkpointing", "save_on_cpu", "offload")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cuda() -> None:
-    """This suite is for machines with a GPU; elsewhere it fails, and says why."""
-    assert torch.cuda.is_available(), "torch finds no GPU: this suite is run by make gpu on one"
+OTHERS = [arm for arm in GPU_ARMS if arm != "nothing"]
 
 
 def trained(model: str, arm: str, folder: Path, budget: int = 1 << 40) -> tuple[str, int]:
-    """Hash of the parameters after four steps, and the peak of the last."""
-    trainer = Trainer(Setting(model, arm, Limits(budget, folder), "cuda"))
-    try:
-        taken = [trainer.step() for _ in range(4)][-1]
-        return trainer.digest(), taken.peak_bytes
-    finally:
-        trainer.close()
+    """Hash of the parameters after four steps, and the peak of the last; in its own process."""
+    with Rival(Setting(model, arm, Limits(budget, folder), "cuda")) as rival:
+        steps = [rival.step() for _ in range(4)]
+        assert not steps[-1].refused, steps[-1].refused
+        return rival.digest(), steps[-1].peak_bytes
 
 
-@pytest.fixture(autouse=True)
-def _same_kernels() -> None:
-    torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-@pytest.mark.parametrize("model", [model.name for model in TINY])
 @pytest.mark.parametrize("arm", OTHERS)
+@pytest.mark.parametrize("model", [model.name for model in SMALL])
 def test_the_bits_are_those_without_memory_saving(model: str, arm: str, tmp_path: Path) -> None:
-    assert trained(model, arm, tmp_path)[0] == trained(model, "nothing", tmp_path)[0]
+    wanted, peak = trained(model, "nothing", tmp_path)
+    budget = peak if arm not in FIXED_ARMS else 1 << 40
+    assert trained(model, arm, tmp_path, budget)[0] == wanted
 
 
-def test_a_session_on_a_gpu_is_refused_by_name(tmp_path: Path) -> None:
-    """Until the executor moves memory of a GPU, it must not pretend to."""
-    with pytest.raises(Unsupported, match="counts the memory of the CPU"):
-        trained("tiny", "ours", tmp_path)
+def test_a_cell_has_a_row_for_every_arm(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    (rows,) = fill(path, [Cell("small", 60, device="cuda")], GPU_ARMS, tmp_path, rounds=2)
+    assert [row["arm"] for row in rows] == list(GPU_ARMS)
+    assert known(path)
+    for row in rows:
+        assert row["refused"] or row["same_bits"] == "True", row
+        if row["arm"] not in FIXED_ARMS and row["arm"] != "published" and not row["refused"]:
+            assert row["fits"] == "True", row
+
+
+def test_the_command_measures_the_link(tmp_path: Path) -> None:
+    call = "import runpy, sys; sys.path.insert(0, 'src'); sys.argv = sys.argv[1:]; "
+    call += "runpy.run_module('ithaca.swap.bench', run_name='__main__', alter_sys=True)"
+    words = ["ithaca.swap.bench", "--device", "cuda", "--link", "--folder", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", call, *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert "both beside products" in done.stdout

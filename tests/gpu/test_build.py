@@ -24,3 +24,7 @@ def test_memory_of_the_cpu_is_counted_beside_a_gpu() -> None:
 
 def test_triton_drives_the_gpu() -> None:
     assert triton.runtime.driver.active.get_current_target().backend == "cuda"
+
+
+def test_the_memory_of_the_gpu_can_be_counted() -> None:
+    assert allocator.operators().memory_has(torch.device("cuda", 0))

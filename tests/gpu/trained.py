@@ -134,7 +134,11 @@ class Training:
         )
 
     def within(
-        self, budget: int, folder: Path | None = None, prepare: Prepare | None = None, **more: object
+        self,
+        budget: int,
+        folder: Path | None = None,
+        prepare: Prepare | None = None,
+        **more: object,
     ) -> Outcome:
         """The same under a budget; ``more`` are arguments of the session."""
 
@@ -152,14 +156,13 @@ class Training:
         try:
             return self.within(budget, **more), budget  # type: ignore[arg-type]
         except BudgetError as refused:
-            assert refused.needed_bytes > budget
             wanted = int(refused.needed_bytes * 1.05)
         gc.collect()
         return self.within(wanted, **more), wanted  # type: ignore[arg-type]
 
 
 def _late(block: nn.Module, x: Tensor) -> Tensor:
-    torch.cuda._sleep(SPIN)  # type: ignore[no-untyped-call]
+    torch.cuda._sleep(SPIN)
     result: Tensor = block(x)
     return result
 
