@@ -39,34 +39,6 @@ std::int64_t CudaMemory::allocated() {
   return now;
 }
 
-std::int64_t CudaMemory::missing(std::size_t size) {
-  return allocated() - (budget_.cap() - taken_for(size));
-}
-
-// Makes room as long as that helps: for the budget, and where the device has less than that. Each
-// turn frees something, so that it ends.
-template <typename Take>
-auto CudaMemory::admit(std::size_t size, Take&& take) {
-  budget_.ask(static_cast<std::int64_t>(size));
-  for (;;) {
-    std::int64_t above;
-    {
-      std::lock_guard gate(gate_);
-      above = missing(size);
-      if (above <= 0) {
-        try {
-          auto taken = take();
-          allocated();  // raises the marks
-          return taken;
-        } catch (const c10::OutOfMemoryError&) {
-          above = taken_for(size);
-        }
-      }
-    }
-    if (!budget_.reclaim(static_cast<std::int64_t>(size), above)) refuse(size);
-  }
-}
-
 void CudaMemory::refuse(std::size_t size) {
   const std::int64_t now = allocated(), needed = now + taken_for(size);
   std::int64_t seen = refused_.load();
@@ -79,6 +51,29 @@ void CudaMemory::refuse(std::size_t size) {
                            "least ", needed, " bytes is needed to get past this point"));
 }
 
+namespace {
+
+// What `take` returns, or nothing where the device has no more.
+template <typename Take>
+auto unless_out_of_memory(Take&& take) -> std::optional<decltype(take())> {
+  try {
+    return take();
+  } catch (const c10::OutOfMemoryError&) {
+    return std::nullopt;  // the gate makes room, and the last answer is a refusal with numbers
+  }
+}
+
+}  // namespace
+
+template <typename Take>
+auto CudaMemory::admit(std::size_t size, Take&& take) {
+  auto got = gate_.admit(
+      budget_, static_cast<std::int64_t>(size), taken_for(size), [this] { return allocated(); },
+      [&] { return unless_out_of_memory(take); });
+  if (!got) refuse(size);
+  return *std::move(got);
+}
+
 c10::DataPtr CudaMemory::allocate(std::size_t size) {
   const c10::DeviceGuard guard(device_);
   if (budget_.cap() == Budget::kNoCap || size == 0) return torchs_.allocate(size);
@@ -89,16 +84,11 @@ c10::DataPtr CudaMemory::allocate(std::size_t size) {
 
 std::optional<c10::DataPtr> CudaMemory::allocate_if_free(std::size_t size) {
   const c10::DeviceGuard guard(device_);
-  std::lock_guard gate(gate_);
-  if (missing(size) > 0) return std::nullopt;
-  try {
-    c10::DataPtr data = torchs_.allocate(size);
-    allocated();
-    note(data.get(), current_stream());
-    return data;
-  } catch (const c10::OutOfMemoryError&) {
-    return std::nullopt;  // that is an answer here: it is only fetched ahead
-  }
+  std::optional<c10::DataPtr> data = gate_.admit_if_free(
+      budget_, taken_for(size), [this] { return allocated(); },
+      [&] { return unless_out_of_memory([&] { return torchs_.allocate(size); }); });
+  if (data) note(data->get(), current_stream());
+  return data;
 }
 
 void* CudaMemory::allocate_raw(std::size_t size, std::optional<cudaStream_t> stream) {

@@ -11,6 +11,7 @@
 #include <optional>
 #include <unordered_set>
 
+#include "../gate.h"
 #include "../torch/memory.h"
 
 namespace ithaca {
@@ -39,7 +40,6 @@ class CudaMemory final : public Memory {
  private:
   template <typename Take>
   auto admit(std::size_t size, Take&& take);
-  std::int64_t missing(std::size_t size);
   [[noreturn]] void refuse(std::size_t size);
   void note(const void* data, cudaStream_t stream);
   cudaStream_t current_stream() const;
@@ -47,7 +47,7 @@ class CudaMemory final : public Memory {
   TorchsAllocator& torchs_;
   const c10::Device device_;
   Budget budget_;
-  std::mutex gate_;  // between asking and allocating
+  Gate gate_;
   cudaStream_t compute_ = nullptr;
   mutable std::mutex mutex_;
   std::unordered_set<const void*> ours_;  // guarded by mutex_
