@@ -46,7 +46,7 @@ def farm(
     import ray
 
     slots = int(sum(node.resources.get(SLOT, 0) for node in cluster.nodes()))
-    task = ray.remote(num_cpus=0, resources={SLOT: 1}, max_retries=RETRIES)(_one_thread)
+    task: Any = ray.remote(num_cpus=0, resources={SLOT: 1}, max_retries=RETRIES)(_one_thread)
     waiting = iter(enumerate(jobs))
     running: dict[Any, int] = {}
 

@@ -137,6 +137,14 @@ class Workload(ABC):
         """What the result depends on besides the configuration, such as hashes of data files."""
         return {}
 
+    def preparation(self) -> Sequence[Callable[[], object]]:
+        """Pieces of work to be done once before training, for ``ithaca prepare``; none by default.
+
+        Each can be pickled, leaves its result in a file that all machines of the job see, does
+        nothing if that is there, and may be done twice, at once or in part.
+        """
+        return ()
+
     def showcase(self, modules: Sequence[nn.Module]) -> str | None:
         """A text for the end of the run, made with the trained layers; None for no text."""
         return None

@@ -25,6 +25,7 @@ COMMANDS = {
     "check": "every value with its origin, timeouts, plan and memory; no training",
     "plan": "the plan, each worker's program and its simulated timeline; no training",
     "tune": "search the values of a job for the best result within a budget",
+    "prepare": "do what the workload wants done once before training",
     "launch": "run a torchrun script, unmodified, on Ray",
     "report": "write the report of a run folder as one HTML page",
     "status": "ask a running job how it is",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from hashlib import sha256
 
 import numpy as np
@@ -17,7 +18,7 @@ from ithaca.workloads.csgnn.config import CSGNNConfig
 from ithaca.workloads.csgnn.dataset import GraphDataset, Task, checked
 from ithaca.workloads.csgnn.generated import csl, walks
 from ithaca.workloads.csgnn.graphs import spans
-from ithaca.workloads.csgnn.store import Structure, structure_of
+from ithaca.workloads.csgnn.store import Structure, blocks, ensure, structure_of
 from ithaca.workloads.order import Order, sample_numbers
 
 
@@ -130,6 +131,14 @@ class GraphData:
         inputs = types if features is None else (types, features[places])
         count = len(targets) if data.task is Task.CLASSES else targets.numel()
         return Batch(inputs, structure, count, samples)
+
+    def preparation(self) -> list[Callable[[], object]]:
+        """The search of each block of graphs that is to be kept."""
+        config, cache = self._config, self._config.data.cache
+        if cache is None:
+            return []
+        shape = config.structure.shape(self.dataset.edge_types)
+        return [partial(ensure, block, cache) for block in blocks(self.dataset.graphs, shape)]
 
     def fingerprint(self) -> dict[str, str]:
         """Hashes of the graphs and of what is to be learned."""

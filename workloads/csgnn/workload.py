@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 
 import torch
@@ -88,6 +88,10 @@ class CSGNN(Workload):
     def fingerprint(self) -> dict[str, str]:
         """Hashes and sizes of the data; ``ValueError`` if it cannot be used."""
         return self.data.fingerprint()
+
+    def preparation(self) -> Sequence[Callable[[], object]]:
+        """The search of each block of graphs, if there is a folder to keep structures in."""
+        return self.data.preparation()
 
     def showcase(self, modules: Sequence[nn.Module]) -> str | None:
         """How far the trained model is from the first graphs of the validation part."""
