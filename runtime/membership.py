@@ -47,12 +47,16 @@ class Membership:
     def admit(self, worker: int, generation: int) -> None:
         """Let a message of ``worker`` in.
 
+        A spare has no part in any generation: it is in the one in which it last had one.
+
         Raises:
-            Fenced: it is lost, or not known, or of a generation before the last settled one.
+            Fenced: it is lost, or not known, or has a part and is of a generation before the last
+                settled one.
         """
         with self._lock:
             inside = worker in (*self.plan.workers, *self.spares, *self.coming)
-            if worker in self.lost or not inside or 0 <= generation < self.settled:
+            old = worker in self.plan.workers and 0 <= generation < self.settled
+            if worker in self.lost or not inside or old:
                 raise Fenced(generation, self.generation)
 
     def begin(self, lost: dict[int, str]) -> int:

@@ -113,6 +113,10 @@ def _taints(failures: Sequence[Failure]) -> bool:
     return any(f.kind is FailureClass.CORRUPTION and f.worker is not None for f in failures)
 
 
+def _is_text(answer: object) -> bool:
+    return isinstance(answer, str)
+
+
 class Recovery:
     """Answers failures of one run; used by the controller's thread alone.
 
@@ -313,36 +317,41 @@ class Recovery:
     def _wait(self, pending: Pending, bound_s: float, when: str) -> dict[int, Any]:
         """Everybody's answer, or :class:`_MoreError` as soon as somebody is known to have failed.
 
-        Who has not answered within the bound has failed.
+        Who has not answered within the bound has failed; if nobody has, it is nobody's fault.
         """
         deadline = self._account.now() + bound_s
         while True:
             answers = pending.poll(_LOOK_S)
-            further = {f.worker: f for f in self._ways.look()}
-            late = self._account.now() >= deadline
-            if late:
-                answer = Silence(f"did not answer within {bound_s:g} s")
-                missing = pending.waiting - further.keys()
-                # What it does is asked for before the fence, which changes it.
-                stacks = self._hands.dump(missing).poll(_DUMP_S) if missing else {}
-                for worker in missing:
-                    failure = self._silent(worker, answer, when)
-                    text = stacks.get(worker)
-                    told = text if isinstance(text, str) else ""
-                    further[worker] = replace(failure, traceback=told)
+            further = self._ways.look()
+            if not further and self._account.now() >= deadline and pending.waiting:
+                if not answers and len(pending.waiting) > 1:
+                    raise _MoreError((), f"nobody answered within {bound_s:g} s {when}")
+                further = self._late(pending.waiting, bound_s, when)
             if further:
-                raise _MoreError(tuple(further.values()))
+                raise _MoreError(further)
             if not pending.waiting:
                 return answers
 
+    def _late(self, workers: Iterable[int], bound_s: float, when: str) -> tuple[Failure, ...]:
+        """The failures of those who did not answer, with what they were doing."""
+        answer = Silence(f"did not answer within {bound_s:g} s")
+        # Asked for before the fence, which changes it.
+        stacks = {w: s for w, s in self._hands.dump(workers).poll(_DUMP_S).items() if _is_text(s)}
+        return tuple(
+            replace(self._silent(worker, answer, when), traceback=stacks.get(worker, ""))
+            for worker in sorted(workers)
+        )
+
     def _silent(self, worker: int, answer: Silence, when: str) -> Failure:
         kind = FailureClass.CRASH if answer.dead else FailureClass.HANG
+        heard = self._desk.detector.heard().get(worker)
         return Failure(
             kind=kind,
             worker=worker,
             node=self._desk.facts[worker].node,
             generation=self._desk.members.generation,
             step=self._desk.recorder.ledger.committed,
+            action=heard.beat.action if heard else "",
             evidence=f"{answer.reason} {when}",
             seen_s=self._account.now(),
             since_s=self._account.now(),

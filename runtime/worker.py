@@ -12,7 +12,7 @@ import hashlib
 import os
 import platform
 import socket
-import tempfile
+import sys
 import threading
 import time
 import traceback
@@ -53,7 +53,7 @@ from ithaca.runtime.memory import WorkerMemory
 from ithaca.runtime.orders import Assignment, Deployment, Facts, NotSaved, Outcome, Saved, Trouble
 from ithaca.runtime.reports import Reports
 from ithaca.runtime.timeouts import Timeouts
-from ithaca.runtime.training import Connection, Expelled, Training
+from ithaca.runtime.training import Connection, Training
 from ithaca.runtime.workload import default_dtype
 from ithaca.swap import allocator
 
@@ -188,11 +188,14 @@ class Worker:
             part.complain(reason)
 
     def dump(self) -> str:
-        """The stacks of all threads."""
-        with tempfile.TemporaryFile("w+") as file:
-            faulthandler.dump_traceback(file)
-            file.seek(0)
-            return file.read()
+        """The stacks of all threads that run Python, innermost call last."""
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        own = threading.get_ident()
+        return "\n".join(
+            f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
+            for ident, frame in sys._current_frames().items()
+            if ident != own
+        )
 
     def save(self, step: int, folder: str) -> Saved | NotSaved:
         """Write this worker's part of the checkpoint of ``step``."""
@@ -258,7 +261,7 @@ class _Part:
             dial=self._dial,
             worker=assignment.worker,
             incarnation=incarnation,
-            generation=lambda: self.training.trainer.generation,
+            generation=lambda: self._position.generation,
             retry_s=self._timeouts.beat_s,
             on_order=self._take_order,
             on_fenced=self._fenced,
@@ -479,6 +482,6 @@ class _Part:
             action=action,
             cause=f"{type(error).__name__}: {error}",
             traceback="".join(traceback.format_exception(error)),
-            secondary=isinstance(error, ChannelFailed | Expelled),
+            secondary=isinstance(error, ChannelFailed),
             corrupt=isinstance(error, CorruptState),
         )

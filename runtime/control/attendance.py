@@ -40,7 +40,8 @@ class Attendance:
         retry_s: from one try to the next while the controller is away.
         on_order: called with every order.
         on_fenced: called with the run's generation when the controller says that this worker is
-            no longer part of the run; once for each generation. Attending goes on.
+            no longer part of the run, and it has not entered another generation meanwhile; once
+            for each generation. Attending goes on.
     """
 
     def __init__(
@@ -98,15 +99,16 @@ class Attendance:
         line = self._dial()
         with self._lock:
             self._line = line
+        who = Attend(self._worker, self._incarnation, self._generation())
         try:
             if self._stopping.is_set():
                 return
-            who = Attend(self._worker, self._incarnation, self._generation())
             for order in line.attend(who):
                 self._away = False
                 self._on_order(order)
         except Fenced as fenced:
-            if fenced.generation != self._fence:
+            stale = who.generation != self._generation()  # it has entered the next one meanwhile
+            if fenced.generation != self._fence and not stale:
                 self._fence = fenced.generation
                 self._on_fenced(fenced.generation)
         except ControlError as error:

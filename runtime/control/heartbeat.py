@@ -78,8 +78,9 @@ class Heart:
         interval_s: between beats, and between tries while the controller is away
             (``Timeouts.beat_s``).
         on_command: called when the controller's command changes to another than ``none``.
-        on_fenced: called with the run's generation when a beat was refused as too old; once for
-            each of the two generations. The heart goes on: the worker may get the new plan yet.
+        on_fenced: called with the run's generation when a beat was refused as too old, and is
+            not older than what the worker is in by now; once for each of the two generations.
+            The heart goes on: the worker may get the new plan yet.
         capacity: records kept.
         capacity_bytes: UTF-8 bytes of records kept.
     """
@@ -266,6 +267,8 @@ class Heart:
                 self._on_command(reply.command)
 
     def _refused(self, given: int, generation: int) -> None:
+        if given != self._position.generation:
+            return  # it was under way while its worker entered the next generation
         self._away = True
         if self._fence != (given, generation):
             self._fence = (given, generation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ class FakeCrew:
         standings: of those that live.
         before: called before each call, with its name; may let somebody die or fall silent.
         silent: workers that do not answer.
+        late: workers that do not adopt, but tell their stacks.
         unmet: calls of adopt that end without a meeting although nobody is lost.
         broken: pairs of workers that do not reach each other.
         deployed: what was adopted, by worker, newest last.
@@ -85,6 +86,7 @@ class FakeCrew:
     standings: dict[int, Standing]
     before: Callable[[str], None] = lambda _: None
     silent: set[int] = field(default_factory=set)
+    late: set[int] = field(default_factory=set)
     unmet: int = 0
     broken: set[frozenset[int]] = field(default_factory=set)
     deployed: list[Mapping[int, Deployment]] = field(default_factory=list)
@@ -114,7 +116,7 @@ class FakeCrew:
             )  # fmt: skip
             return True
 
-        return self._ask(deployments, enter)
+        return self._ask(deployments, enter, self.late)
 
     def dump(self, workers: Iterable[int]) -> Answered:
         return self._ask(workers, lambda worker: f"stacks of {worker}")
@@ -123,12 +125,17 @@ class FakeCrew:
         self.killed.append(worker)
         self.standings.pop(worker, None)
 
-    def _ask(self, workers: Iterable[int], answer: Callable[[int], object]) -> Answered:
+    def _ask(
+        self,
+        workers: Iterable[int],
+        answer: Callable[[int], object],
+        late: Collection[int] = (),
+    ) -> Answered:
         known = {
             worker: answer(worker) if worker in self.standings
             else Silence("its process died", dead=True)
             for worker in workers
-            if worker not in self.silent
+            if worker not in self.silent and worker not in late
         }  # fmt: skip
         return Answered(known, frozenset(workers), self.clock)
 

@@ -108,6 +108,42 @@ def test_a_survivor_that_does_not_answer_is_lost_too(bench: Bench) -> None:
     assert sorted(bench.crew.killed) == [2, 3]
 
 
+def test_if_nobody_answers_it_is_nobodys_fault(bench: Bench) -> None:
+    bench.lose(3)
+    tries: list[str] = []
+
+    def strike(name: str) -> None:
+        tries.append(name)
+        first = name == "adopt" and tries.count("adopt") == 1
+        bench.crew.silent = {0, 1, 2} if first else set()
+
+    bench.crew.before = strike
+    bench.recovery.answer([failure(3)])
+    assert bench.members.known == {0, 1, 2}
+    assert bench.members.settled == 2
+
+
+def test_if_nobody_ever_answers_the_run_ends(bench: Bench) -> None:
+    bench.lose(3)
+    bench.crew.silent = {0, 1, 2}
+    with pytest.raises(RefusedError, match="nobody answered within"):
+        bench.recovery.answer([failure(3)])
+
+
+def test_what_a_late_worker_was_doing_is_asked_before_it_is_fenced(bench: Bench) -> None:
+    bench.lose(3)
+
+    def strike(name: str) -> None:
+        if name == "adopt":
+            bench.crew.late, bench.crew.before = {2}, lambda _: None
+
+    bench.crew.before = strike
+    bench.recovery.answer([failure(3)])
+    noticed = bench.told(FailureNoticed)[-1]
+    assert (noticed.worker, noticed.failure) == (2, "hang")
+    assert noticed.traceback == "stacks of 2"
+
+
 def test_evidence_that_comes_meanwhile_ends_the_wait(bench: Bench) -> None:
     bench.lose(3)
 

@@ -128,6 +128,20 @@ def test_who_is_no_longer_part_of_the_run_is_told_so(
     assert noted.attended == []
 
 
+def test_who_is_overtaken_by_a_generation_while_it_asks_is_not_told_so(
+    address: str, token: str, noted: NotedRun
+) -> None:
+    noted.generation = 9
+    told, asked = Told(), [1, 9]
+
+    def generation() -> int:
+        return asked.pop(0) if len(asked) > 1 else asked[0]
+
+    with attending(address, token, told, generation):
+        wait(noted, lambda: noted.attended == [Attend(1, "a", 9)])
+    assert told.fences == []
+
+
 def test_a_worker_attends_again_after_the_controller_came_back(noted: NotedRun, token: str) -> None:
     first = ControlServer(noted, token)
     address = first.start()

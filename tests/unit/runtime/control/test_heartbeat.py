@@ -202,6 +202,41 @@ def test_a_fenced_worker_is_told_once_and_heard_again_with_the_new_generation(
     assert (noted.lines, told.fences) == (["kept"], [3])
 
 
+class Late(Wire):
+    """The worker enters the run's generation while its first beat is under way."""
+
+    def __init__(self, run: NotedRun, where: Position) -> None:
+        super().__init__(run)
+        self.where = where
+
+    def beat(self, beat: Beat) -> BeatReply:
+        self.where.enter(3, 0, "")
+        return super().beat(beat)
+
+
+def test_a_beat_that_is_overtaken_by_a_generation_fences_nobody(noted: NotedRun) -> None:
+    told, where = Told(), position(generation=2)
+    beating = heart(Late(noted, where), told, where, SOON_S)
+    beating.report("kept")
+    beating.start()
+    assert beating.flush(WAIT_S)
+    beating.stop(WAIT_S)
+    assert (noted.lines, told.fences) == (["kept"], [])
+
+
+def test_the_oracle_sees_a_heart_that_takes_every_refusal_for_its_own(
+    noted: NotedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = Heart._refused
+
+    def credulous(self: Heart, given: int, generation: int) -> None:
+        refused(self, self._position.generation, generation)
+
+    monkeypatch.setattr(Heart, "_refused", credulous)
+    with pytest.raises(AssertionError):
+        test_a_beat_that_is_overtaken_by_a_generation_fences_nobody(noted)
+
+
 def test_a_run_that_takes_nothing_is_not_asked_without_rest(noted: NotedRun) -> None:
     class Deaf(Wire):
         def beat(self, beat: Beat) -> BeatReply:
