@@ -21,10 +21,10 @@ _KEPT_S = 30.0
 """Longest wait for another process to take a state."""
 
 
-def _actor_class() -> type[Any]:
+def actor_class(base: type[TrialProcess] = TrialProcess) -> type[Any]:
     """The process as an actor that reaches the others by their handles."""
 
-    class Actor(TrialProcess):
+    class Actor(base):  # type: ignore[misc, valid-type]
         def __init__(self, number: int, threads: int) -> None:
             super().__init__(number, threads, self._deliver)
             self._others: dict[int, Any] = {}
@@ -61,7 +61,7 @@ class Hirer:
         options = cluster.worker_options() | {"max_concurrency": _CALLS, "max_restarts": 0}
         threads = loaded.job.cluster.threads
         variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        actor = ray.remote(_actor_class())
+        actor = ray.remote(actor_class())
         self._class: Any = actor.options(runtime_env={"env_vars": variables}, **options)
         self._given = (loaded.job, loaded.workload_config)
         self._next = 0

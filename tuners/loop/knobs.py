@@ -17,7 +17,7 @@ from ithaca.runtime.agency import Agency
 from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.config.errors import ConfigError
 from ithaca.runtime.config.load import LoadedJob, load
-from ithaca.runtime.crew import Crew
+from ithaca.runtime.crew import Crew, Silence
 from ithaca.runtime.driver import Driver
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import Event, RunEnded, StepDone
@@ -128,7 +128,7 @@ class LiveJob:
         driver = Driver(mission, self._cluster, self._agency, crew, [watch])
         watch.control(driver)
         end = driver.run()
-        crew.release()
+        self._renew(crew)
         failed = end.outcome == "failed"
         stretch = Stretch(
             setting,
@@ -138,6 +138,19 @@ class LiveJob:
             end.reason if failed else "",
         )
         return stretch, end
+
+    def _renew(self, crew: Crew) -> None:
+        """Everybody gives up its part; who was lost meanwhile is replaced, under its number."""
+        assert self._crew is not None
+        assert self._agency is not None
+        answers = crew.ask("release", dict.fromkeys(crew.facts, ()), crew.join_s)
+        lost = [worker for worker, answer in answers.items() if isinstance(answer, Silence)]
+        if not lost:
+            return
+        fresh = self._agency.hire(len(lost))
+        for worker, number in zip(lost, sorted(fresh.facts), strict=True):
+            self._crew.kill(worker)
+            self._crew.add(worker, fresh.actors[number], fresh.facts[number])
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,10 +195,10 @@ class TrialProcess:
             copies.close()
         value = training.validate() if run.validate else sum(losses[-_LAST:]) / len(losses[-_LAST:])
         paused = time.monotonic()
-        last = training.give()
+        last = training.leave()
+        self._send_copy(last)
         with self._lock:
             self._shelf[run.trial] = last
-        self._send_copy(last)
         pause_s = time.monotonic() - paused
         return Outcome(
             run.trial,

@@ -62,10 +62,10 @@ class Snapshot:
         return combine({name: int(value, 16) for name, value in layers.items()})
 
 
-def snapshot(trial: int, step: int, states: Mapping[str, Mapping[str, torch.Tensor]]) -> Snapshot:
-    """A copy of ``states`` (by layer, fp32 and integers) that training may go on changing."""
+def view(trial: int, step: int, states: Mapping[str, Mapping[str, torch.Tensor]]) -> Snapshot:
+    """``states`` (by layer, fp32 and integers) as they lie in memory: they must not change."""
     arrays = {
-        layer: {key: tensor.detach().cpu().clone().numpy() for key, tensor in parts.items()}
+        layer: {key: tensor.detach().cpu().numpy() for key, tensor in parts.items()}
         for layer, parts in states.items()
     }
     return Snapshot(trial, step, arrays)

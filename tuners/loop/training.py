@@ -21,7 +21,7 @@ from ithaca.runtime.config.plugin import find_workload
 from ithaca.runtime.engine.trainer import Trainer
 from ithaca.runtime.engine.virtual import VirtualCluster
 from ithaca.runtime.worker import engine_settings
-from ithaca.tuners.loop.state import Snapshot, snapshot
+from ithaca.tuners.loop.state import Snapshot, view
 
 
 class NotFinite(ArithmeticError):
@@ -88,8 +88,12 @@ class TrialTraining:
         self._trainer.step = state.step
 
     def give(self) -> Snapshot:
-        """A copy of the state."""
-        return snapshot(self.trial, self.step, self._states())
+        """A copy of the state, while training goes on."""
+        return self.leave().copy()
+
+    def leave(self) -> Snapshot:
+        """The state itself: this training must not go on."""
+        return view(self.trial, self.step, self._states())
 
     def _states(self) -> Mapping[str, Mapping[str, Tensor]]:
         return {layer.name: layer.state() for layer in self._trainer.holdings.layers.values()}
