@@ -47,9 +47,10 @@ def test_a_lost_worker_is_fenced_answered_and_then_killed(bench: Bench) -> None:
         bench.members.admit(3, 0)
     with pytest.raises(Fenced):
         bench.members.admit(3, 99)
-    bench.members.admit(2, 1)
+    member = bench.members.members[0]
+    bench.members.admit(member, 1)
     with pytest.raises(Fenced):
-        bench.members.admit(2, 0)
+        bench.members.admit(member, 0)
 
 
 def test_the_journal_has_each_decision_before_it_is_carried_out(bench: Bench) -> None:
