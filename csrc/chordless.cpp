@@ -10,9 +10,23 @@ namespace ithaca {
 
 namespace {
 
+// Whether even a tree in which everybody has as many neighbours as the vertex with the most has no
+// more walks than `budget` that never turn back at once.
+bool degrees_fit(const Graph& graph, int longest, std::int64_t budget) {
+  std::int64_t most = 0;
+  for (std::int32_t v = 0; v < graph.size; ++v) most = std::max(most, graph.degree(v));
+  double walks = static_cast<double>(graph.size) * static_cast<double>(most), total = walks;
+  for (int length = 2; length <= longest && total <= static_cast<double>(budget); ++length) {
+    walks *= static_cast<double>(most - 1);
+    total += walks;
+  }
+  return total <= static_cast<double>(budget);
+}
+
 // An upper bound of the induced paths with at most `longest` edges that needs no search: walks that
 // never turn back at once, counted by their last edge.
 bool walks_fit(const Graph& graph, int longest, std::int64_t budget) {
+  if (degrees_fit(graph, longest, budget)) return true;
   const std::int64_t base = graph.size == 0 ? 0 : graph.first[0];
   const auto edges = static_cast<std::size_t>(graph.size == 0 ? 0 : graph.first[graph.size] - base);
   // ends[v]: walks of the present length that end in v; last[e]: those that end with edge e.
@@ -122,6 +136,7 @@ Cells chordless_cycles(const GraphBatch& graphs, int longest, std::int64_t budge
   return gathered(graphs, threads, [=](const Graph& graph, std::int32_t start, Cells& cells) {
     const std::int32_t fits = cycle_reach(graph, longest, budget);
     cells.reach.push_back(fits);
+    if (fits < 3) return;
     search(graph, [&](auto&& found) {
       found.cycles(fits, [&](const std::int32_t* path, int length) {
         append(cells, path, static_cast<std::size_t>(length), start);

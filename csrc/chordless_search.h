@@ -101,16 +101,17 @@ class BitSearch {
  private:
   // What is left when vertices with fewer than two neighbours are taken away, again and again.
   Set core() const {
-    Set left;
+    Set left, check;
     for (std::int32_t v = 0; v < size_; ++v) left.add(v);
-    for (bool changed = true; changed;) {
-      changed = false;
-      left.each([&](std::int32_t v) {
+    for (check = left; check.any();) {
+      Set touched;
+      check.each([&](std::int32_t v) {
         if ((near_[v] & left).size() < 2) {
           left.remove(v);
-          changed = true;
+          touched |= near_[v];
         }
       });
+      check = touched & left;
     }
     return left;
   }

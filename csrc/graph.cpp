@@ -59,12 +59,11 @@ GraphBatch::GraphBatch(const std::int64_t* starts, std::int64_t count, const std
   }
   std::partial_sum(first_.begin(), first_.end(), first_.begin());
   neighbour_.resize(static_cast<std::size_t>(2 * edges));
-  type_.resize(static_cast<std::size_t>(2 * edges));
+  type_.assign(static_cast<std::size_t>(2 * edges), 0);
   std::vector<std::int64_t> place(first_.begin(), first_.end() - 1);
   for (std::int64_t e = 0; e < edges; ++e) {
     const std::int64_t u = from[e], v = to[e];
-    const auto type = static_cast<std::int32_t>(types == nullptr ? 0 : types[e]);
-    type_[place[u]] = type_[place[v]] = type;
+    if (types != nullptr) type_[place[u]] = type_[place[v]] = static_cast<std::int32_t>(types[e]);
     neighbour_[place[u]++] = static_cast<std::int32_t>(v - owner[u]);
     neighbour_[place[v]++] = static_cast<std::int32_t>(u - owner[u]);
   }
@@ -76,6 +75,9 @@ void GraphBatch::sort_and_check() {
   for (std::int64_t g = 0; g < count(); ++g) {
     for (std::int64_t v = starts_[g]; v < starts_[g + 1]; ++v) {
       const std::int64_t begin = first_[v], end = first_[v + 1];
+      bool rising = true;
+      for (std::int64_t i = begin + 1; i < end; ++i) rising &= neighbour_[i - 1] < neighbour_[i];
+      if (rising) continue;
       if (!std::is_sorted(neighbour_.begin() + begin, neighbour_.begin() + end)) {
         row.clear();
         for (std::int64_t i = begin; i < end; ++i) row.emplace_back(neighbour_[i], type_[i]);

@@ -1,7 +1,7 @@
-"""``python -m benchmarks.graphs {exact,choose,brec} DATA``: what the graph networks tell apart.
+"""``python -m benchmarks.graphs {exact,choose,brec,speed} DATA``: what graph networks tell apart.
 
-DATA has brec/ (BREC's raw .npy files), sr/ (graph6) and exp.txt. Rows that a result file has
-already are not computed again, so a run that was stopped goes on where it was.
+DATA has brec/ (BREC's raw .npy files), sr/ (graph6), exp.txt and zinc/. Rows that a result file
+has already are not computed again, so a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from benchmarks.graphs.brec import CATEGORIES, PAIRS
 from benchmarks.graphs.development import development_pairs
 from benchmarks.graphs.protocol import Outcome, Setting, run_pair
 from benchmarks.graphs.realised import KEY, SEEDS, outstanding, realise, table
+from benchmarks.graphs.speed import many, speeds
 from benchmarks.recovery_study.sheet import Sheet
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
@@ -87,17 +88,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.graphs", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("command", choices=["exact", "choose", "brec"])
+    parser.add_argument("command", choices=["exact", "choose", "brec", "speed"])
     parser.add_argument("data", type=Path, help="has brec/, sr/ and exp.txt")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--pairs", type=int, nargs="*", help="only these, of 0..399")
     parser.add_argument("--workers", type=int, default=2, help="0: in this process, without Ray")
+    parser.add_argument("--molecules", type=Path, help="SMILES, for the speed of many")
     parser.add_argument("--csv", type=Path, default=RESULTS / "brec.csv")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:
         if arguments.command == "exact":
             return show_exact(arguments.data)
+        if arguments.command == "speed":
+            for speed in speeds(arguments.data):
+                print(speed, flush=True)
+            if arguments.molecules:
+                print(many(arguments.molecules))
+            return 0
         if arguments.command == "choose":
             return show_choice(arguments.data)
         return run_brec(arguments)
