@@ -314,7 +314,13 @@ class Recovery:
         self._account.stood()
         return standings
 
-    def _wait(self, pending: Pending, bound_s: float, when: str) -> dict[int, Any]:
+    def _wait(
+        self,
+        pending: Pending,
+        bound_s: float,
+        when: str,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> dict[int, Any]:
         """Everybody's answer, or :class:`_MoreError` as soon as somebody is known to have failed.
 
         Who has not answered within the bound has failed; if nobody has, it is nobody's fault.
@@ -331,6 +337,7 @@ class Recovery:
                 raise _MoreError(further)
             if not pending.waiting:
                 return answers
+            meanwhile()
 
     def _late(self, workers: Iterable[int], bound_s: float, when: str) -> tuple[Failure, ...]:
         """The failures of those who did not answer, with what they were doing."""
@@ -502,7 +509,14 @@ class Recovery:
             deployments(desk.mission, desk.facts, orders, validate=validate, restore=restore)
         )
         bound_s = self._timeouts.suspect_s + 2 * self._timeouts.grace_s
-        self._check_adopted(self._wait(adopting, bound_s, "when it got its orders"))
+        answers = self._wait(
+            adopting,
+            bound_s,
+            "when it got its orders",
+            # Who had come to the end of its training is called again once that is known.
+            meanwhile=lambda: self._ways.train(orders),
+        )
+        self._check_adopted(answers)
         self._settled(plan)
 
     def _settled(self, plan: Plan) -> None:

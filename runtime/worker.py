@@ -317,9 +317,9 @@ class _Part:
         self._point("before", "adopt")
         if not self.training.deploy(deployment):
             return False
-        if self.started:
-            generation = deployment.orders.plan.generation
-            self.training.wait_met(generation, self._timeouts.join_s)
+        # Its engine may be between two calls of train; the next one will find the deployment.
+        generation = deployment.orders.plan.generation
+        self.training.wait_met(generation, self._timeouts.join_s)
         self._point("after", "adopt")
         return True
 
