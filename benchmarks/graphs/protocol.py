@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -206,7 +205,10 @@ def embedded(model: nn.Module, parts: Sequence[GraphBatch]) -> tuple[Tensor, Ten
     return torch.cat([one for one, _ in halves]), torch.cat([other for _, other in halves])
 
 
-def _epoch(model: nn.Module, optimizer: torch.optim.Optimizer, parts: Sequence[GraphBatch]) -> Any:  # noqa: ANN401
+def _epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, parts: Sequence[GraphBatch]
+) -> float:
+    """The mean loss of one pass over the copies."""
     total, count = 0.0, 0
     for part in parts:
         one, other = model(part).chunk(2)

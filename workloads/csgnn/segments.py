@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -78,9 +78,13 @@ def _table(grad: Tensor, values: Tensor, members: Members, rows: int) -> Tensor:
     return summed
 
 
+Context: TypeAlias = Any
+"""Of autograd; it has no type that says what is kept in it."""
+
+
 class _SegmentSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, values: Tensor, incidence: Incidence) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Context, table: Tensor, values: Tensor, incidence: Incidence) -> Tensor:
         table, values = table.contiguous(), values.contiguous()
         ctx.save_for_backward(table, values)
         ctx.incidence = incidence
@@ -88,7 +92,7 @@ class _SegmentSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         table, values = ctx.saved_tensors
         grad = grad.contiguous()
         wanted = ctx.needs_input_grad

@@ -15,7 +15,8 @@ SINGLE, AROMATIC = 0, 3
 
 _TOKEN = re.compile(
     r"(?P<atom>Cl|Br|[BCNOPSFI]|[bcnops])"
-    r"|\[(?P<isotope>\d*)(?P<symbol>[A-Z][a-z]?|[a-z][a-z]?|\*)(?P<chirality>@{0,2}(?:[A-Z]{2}\d+)?)"
+    r"|\[(?P<isotope>\d*)(?P<symbol>[A-Z][a-z]?|[a-z][a-z]?|\*)"
+    r"(?P<chirality>@{0,2}(?:[A-Z]{2}\d+)?)"
     r"(?P<hydrogens>H\d*)?(?P<charge>\+\d+|-\d+|\++|-+)?(?::\d+)?\]"
     r"|(?P<bond>[-=#:$/\\])"
     r"|(?P<ring>%\d\d|\d)"

@@ -52,8 +52,12 @@ class ProfileShape:
         ``before<t>``."""
         return (
             "distance",
-            *(f"path{l}" for l in range(1, self.path + 1)),  # noqa: E741
-            *(f"cycle{l}/{d}" for l in range(3, self.cycle + 1) for d in range(l // 2 + 1)),  # noqa: E741
+            *(f"path{length}" for length in range(1, self.path + 1)),
+            *(
+                f"cycle{length}/{apart}"
+                for length in range(3, self.cycle + 1)
+                for apart in range(length // 2 + 1)
+            ),
             *(f"beside{t}" for t in range(self.edge_types)),
             *(f"before{t}" for t in range(self.edge_types)),
         )

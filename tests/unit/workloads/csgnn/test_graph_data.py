@@ -62,7 +62,8 @@ def test_a_batch_depends_on_its_id_alone() -> None:
         assert isinstance(one, GraphBatch)
         assert torch.equal(one.counts, other.counts)
         assert torch.equal(one.targets, other.targets)
-        assert torch.equal(one.pairs.forth.other, other.pairs.forth.other)  # type: ignore[union-attr]
+        assert one.pairs is not None
+        assert torch.equal(one.pairs.forth.other, other.pairs.forth.other)
 
 
 def test_micro_batches_cost_about_the_same() -> None:
