@@ -86,8 +86,9 @@ class Search:
         self.arms = {arm.name: arm for arm in arms}
         self.trials: dict[int, Trial] = {}
         self._policy = find_policy(settings.policy)(settings.seed)
-        if settings.startup is not None:
-            self._policy.startup = settings.startup
+        startup = settings.startup
+        if startup is None:
+            startup = self._policy.startup(len(names))
         self._turn: Any = self._policy.begin(tuple(names))
         self._counted = settings.budget_s is None and settings.num_trials is not None
         self._book = Book(
@@ -102,8 +103,7 @@ class Search:
         kind = settings.surrogate or ("tpe" if self._policy.guided else "random")
         build = find_surrogate(kind)
         self._surrogates: dict[str, Surrogate] = {
-            arm.name: build(arm.space, _seed(settings.seed, arm.name), self._policy.startup)
-            for arm in arms
+            arm.name: build(arm.space, _seed(settings.seed, arm.name), startup) for arm in arms
         }
         self._wanted: list[Wanted] = []
 

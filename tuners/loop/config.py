@@ -71,8 +71,11 @@ class TuneConfig(Section):
     """Of every random number of the search."""
     direction: Literal["minimize", "maximize"] = "minimize"
     """Whether low or high values are good."""
-    value: Literal["validation", "training"] = "validation"
-    """Loss on held-out data at the end of a trial's steps, or the mean of its last steps."""
+    value: Literal["validation", "training", "time"] = "validation"
+    """Loss on held-out data at the end of a trial's steps, the mean loss of its last steps, or the
+    seconds of training until that mean is at most ``target``."""
+    target: float | None = Field(default=None, allow_inf_nan=False)
+    """Training loss to reach, in the metric's unit; for ``value: time``."""
     fidelity: FidelityConfig | None = None
     """Without it every trial runs all steps of the job."""
     replicate: Seconds = Field(default=2.0, validate_default=False)
@@ -125,6 +128,11 @@ class TuneConfig(Section):
             raise BadValue(given[0], str(error)) from error
         if self.fidelity is not None and self.fidelity.least > self.fidelity.most:
             raise BadValue("fidelity.least", "is above fidelity.most")
+        if (self.value == "time") != (self.target is not None):
+            raise BadValue("target", "is the loss to reach for value: time; give both or none")
+        if self.value == "time" and (self.fidelity or self.direction == "maximize"):
+            wrong = "fidelity" if self.fidelity else "direction"
+            raise BadValue(wrong, "a time is minimized over whole trials; leave it away")
         return self
 
     def make_arms(self) -> tuple[Arm, ...]:

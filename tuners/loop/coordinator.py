@@ -235,7 +235,8 @@ class Coordinator:
             outcome.value,
             now_s=now_s,
             cost_s=cost_s,
-            fidelity=outcome.step,
+            # One that reached its target early is at its end all the same.
+            fidelity=self.tune.steps if self.tune.tune.target is not None else outcome.step,
             failure=outcome.failure,
             reason=outcome.reason,
         )
@@ -392,6 +393,8 @@ class Coordinator:
             self.tune.tune.value == "validation",
             self.tune.tune.replicate,
             -1 if partner is None else partner,
+            self.tune.tune.target,
+            trial.cost_s,
         )
         now_s = self._now()
         until_s = None if asked.limit_s is None else asked.now_s + asked.limit_s

@@ -25,6 +25,8 @@ class Run:
         validate: whether its value is the loss on held-out data.
         replicate_s: seconds between copies of its state in another process.
         partner: process that holds these copies.
+        target: training loss behind which it ends, with its seconds as value; None for no such.
+        spent_s: seconds of its runs before.
     """
 
     trial: int
@@ -37,6 +39,8 @@ class Run:
     validate: bool
     replicate_s: float
     partner: int
+    target: float | None = None
+    spent_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,11 @@ from statistics import median
 from pydantic import BaseModel
 
 from ithaca.runtime.config.job import Job
+from ithaca.runtime.engine.layer_machine import NotFinite
 from ithaca.tuners.isolation import Ended
 from ithaca.tuners.loop.orders import Look, Outcome, Run
 from ithaca.tuners.loop.state import Snapshot
-from ithaca.tuners.loop.training import NotFinite, TrialTraining, one_thread
+from ithaca.tuners.loop.training import TrialTraining, one_thread
 from ithaca.tuners.trial import Failure
 
 Send = Callable[[int, Snapshot], None]
@@ -35,6 +36,10 @@ _LAST = 5
 
 class TimeIsUpError(Exception):
     """A run has no time for another step."""
+
+
+class MissedError(Exception):
+    """A run came to its end without reaching its target."""
 
 
 class TrialProcess:
@@ -182,7 +187,7 @@ class TrialProcess:
         took: list[float] = []
         copied = time.monotonic()
         try:
-            while training.step < run.last:
+            while training.step < run.last and not _reached(run, losses):
                 now = time.monotonic()
                 self._check_time(run, now - began, took)
                 losses.append(training.train())
@@ -193,7 +198,7 @@ class TrialProcess:
                     copied = time.monotonic()
         finally:
             copies.close()
-        value = training.validate() if run.validate else sum(losses[-_LAST:]) / len(losses[-_LAST:])
+        value = self._value(run, training, losses, began)
         paused = time.monotonic()
         last = training.leave()
         self._send_copy(last)
@@ -214,6 +219,17 @@ class TrialProcess:
             pause_s,
             last.nbytes,
         )
+
+    @staticmethod
+    def _value(run: Run, training: TrialTraining, losses: list[float], began: float) -> float:
+        """What the run was for."""
+        if run.validate:
+            return training.validate()
+        if run.target is None:
+            return sum(losses[-_LAST:]) / len(losses[-_LAST:])
+        if not _reached(run, losses):
+            raise MissedError(f"a loss of {run.target:g} was not reached in {run.last} steps")
+        return run.spent_s + time.monotonic() - began
 
     def _send_copy(self, state: Snapshot) -> None:
         """To the partner of the moment; waits for another one where that is gone."""
@@ -254,6 +270,12 @@ class TrialProcess:
         return Outcome(
             run.trial, run.run, None, failure, reason, first, step, tuple(losses), "", seconds
         )
+
+
+def _reached(run: Run, losses: list[float]) -> bool:
+    """Whether the mean of the last losses is at most the target, if there is one."""
+    last = losses[-_LAST:]
+    return run.target is not None and len(last) == _LAST and sum(last) / _LAST <= run.target
 
 
 class _Copies:

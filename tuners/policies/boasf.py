@@ -86,14 +86,18 @@ class Boasf(Policy[Round]):
         seed: of the filter.
         rounds: R.
         c: weight of the standard deviation.
-        startup: random configurations of each arm.
     """
 
     name = "boasf"
 
-    def __init__(self, seed: int = 0, rounds: int = 3, c: float = 2.0, startup: int = 20) -> None:
+    def __init__(self, seed: int = 0, rounds: int = 3, c: float = 2.0) -> None:
         super().__init__(seed)
-        self.rounds, self.c, self.startup = rounds, c, startup
+        self.rounds, self.c = rounds, c
+
+    def startup(self, arms: int) -> int:
+        """As published: 20, however many arms there are."""
+        del arms
+        return 20
 
     def begin(self, arms: tuple[str, ...]) -> Round:
         """Before the first round."""

@@ -28,12 +28,10 @@ class Policy(ABC, Generic[S]):
     Attributes:
         name: in files and on the command line.
         guided: whether configurations inside an arm come from a surrogate; else at random.
-        startup: random configurations in each arm before its surrogate is asked.
     """
 
     name: ClassVar[str]
     guided: ClassVar[bool] = True
-    startup: int = 10
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -52,6 +50,10 @@ class Policy(ABC, Generic[S]):
     @abstractmethod
     def parse(self, data: Mapping[str, Any]) -> S:
         """A state from the JSON values of its fields."""
+
+    def startup(self, arms: int) -> int:
+        """Random configurations in each of so many arms before its surrogate is asked."""
+        return max(10 // arms, 4)
 
     def alive(self, state: S, arms: tuple[str, ...]) -> tuple[str, ...]:
         """Arms that may still be chosen."""

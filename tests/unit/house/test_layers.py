@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "ithaca.workloads": "numpy torch pydantic ithaca.runtime.workload",
     # The search itself knows no Ray and no torch; its loop on the runtime does.
     "ithaca.tuners": "numpy scipy pydantic optuna sklearn ithaca.runtime.errors",
+    "ithaca.tuners.ray_tune": "ray ithaca.tuners",
     "ithaca.tuners.loop": (
         "jinja2 numpy pydantic ray rich torch yaml ithaca.planner ithaca.recovery ithaca.runtime "
         "ithaca.swap ithaca.tuners"
@@ -68,10 +69,23 @@ NEVER = {
     "ithaca.runtime": ("ithaca.runtime.cli", "ithaca.workloads", "ithaca.tuners"),
     "ithaca.runtime.cli": ("ray", "grpc"),
 }
-USES_RAY = {
-    f"ithaca.runtime.{name}"
-    for name in ("agency", "answers", "cluster", "crew", "doctor", "driver", "drill.nodes", "farm")
-} | {"ithaca.runtime.script", "ithaca.tuners.loop.crew", "ithaca.tuners.loop.driver"}
+USES_RAY = (
+    {
+        f"ithaca.runtime.{name}"
+        for name in (
+            "agency",
+            "answers",
+            "cluster",
+            "crew",
+            "doctor",
+            "driver",
+            "drill.nodes",
+            "farm",
+        )
+    }
+    | {"ithaca.runtime.script", "ithaca.tuners.loop.crew", "ithaca.tuners.loop.driver"}
+    | {"ithaca.tuners.ray_tune"}
+)
 USES_GRPC = {"ithaca.runtime.control"}
 
 

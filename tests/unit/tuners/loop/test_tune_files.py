@@ -36,6 +36,8 @@ def test_examples_are_valid_and_short(path: Path) -> None:
         ("space={optimizer.lrr: {float: [1, 2]}}", "optimizer.lrr: unknown key"),
         ("space={optimizer.lr: {choice: [a]}}", "optimizer.lr"),
         ("workers=0", "workers"),
+        ("value=time", "target: is the loss to reach"),
+        ("target=3.0", "target: is the loss to reach"),
         ("knobs={layout: {choice: [1x2]}}", "got space, knobs"),
     ],
 )
