@@ -61,9 +61,16 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 
 def saved(folder: Path) -> dict[str, Any]:
-    """The newest state that Tune saved of the searcher; empty if there is none."""
+    """The newest state that Tune saved of the searcher; empty if there is none that is whole.
+
+    Tune copies these files from where it made them, so one may be half there.
+    """
     found = sorted(folder.glob("search/searcher-state-*.pkl"), key=lambda p: p.stat().st_mtime)
-    return dict(json.loads(found[-1].read_text())) if found else {}
+    for path in reversed(found):
+        text = path.read_text()
+        if text.endswith("}"):
+            return dict(json.loads(text))
+    return {}
 
 
 def test_a_killed_driver_goes_on_with_all_that_the_search_knew(tmp_path: Path) -> None:
