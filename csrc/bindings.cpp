@@ -148,8 +148,9 @@ void memory_cap(std::int64_t cap) {
 }
 
 bool memory_adopt(const at::Tensor& tensor) {
-  return tensor.has_storage() && (tensor.device().is_cpu() || ithaca::has_memory(tensor.device())) &&
-         memory_of(tensor.device()).adopt(*tensor.storage().unsafeGetStorageImpl());
+  const at::Device device = tensor.device();
+  return tensor.has_storage() && (device.is_cpu() || ithaca::has_memory(device)) &&
+         memory_of(device).adopt(*tensor.storage().unsafeGetStorageImpl());
 }
 
 void memory_exempt(bool exempt) { CountedAllocator::exempt_this_thread(exempt); }

@@ -38,7 +38,8 @@ Extent Slab::take(std::int64_t size) {
 // Each region is as large as all before it, so that there are few.
 bool Slab::grow(std::int64_t size) {
   if (dry_ || size > limit_) return false;
-  std::int64_t wanted = std::max({power_above(size), region_, power_below(std::max(held_, kGrain))});
+  const std::int64_t as_all = power_below(std::max(held_, kGrain));
+  std::int64_t wanted = std::max({power_above(size), region_, as_all});
   if (wanted > limit_ - held_) {
     wanted = limit_ - held_ > 0 ? power_below(limit_ - held_) : 0;
   }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -72,8 +73,8 @@ def allocated_bytes(device: torch.device) -> int:
 def allocator_for(device: torch.device, budget_bytes: int) -> Iterator[None]:
     """Lets torch's allocator of a GPU waste less while a session is open there.
 
-    Segments grow instead of being cut up, and what is reserved is capped, too: two percent above
-    the budget, so that blocks that are cached and do not fit are given back.
+    Segments grow instead of being cut up, and what is reserved is capped, too, a little above the
+    budget: then blocks that are cached and fit nothing are given back.
     """
     if device.type != "cuda":
         yield
@@ -81,17 +82,35 @@ def allocator_for(device: torch.device, budget_bytes: int) -> Iterator[None]:
     total = torch.cuda.mem_get_info(device)[1]
     before = torch.cuda.get_per_process_memory_fraction(device)
     torch.cuda.empty_cache()
-    settings = getattr(torch._C, "_accelerator_setAllocatorSettings", None)
-    (settings or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
-    torch.cuda.set_per_process_memory_fraction(min(1.0, RESERVED * budget_bytes / total), device)
+    _let_segments_grow(device)
+    reserved = max(int(RESERVED * budget_bytes), budget_bytes + PIECES)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, reserved / total), device)
     try:
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(before, device)
 
 
-# What may be reserved, over the budget.
-RESERVED = 1.02
+def _let_segments_grow(device: torch.device) -> None:
+    """For the rest of the process; not where the driver cannot."""
+    settings = getattr(torch._C, "_accelerator_setAllocatorSettings", None)
+    change = settings or torch.cuda.memory._set_allocator_settings
+    change("expandable_segments:True")
+    try:
+        torch.empty(PROBE, dtype=torch.uint8, device=device)
+    except RuntimeError as error:  # also out of memory, which every segment would be
+        change("expandable_segments:False")
+        warnings.warn(
+            f"the memory of {device} is kept in segments that do not grow ({error}); more of it "
+            "may be reserved than is allocated",
+            stacklevel=2,
+        )
+
+
+# What may be reserved, over the budget, and in pieces of torch, which small budgets have to allow.
+RESERVED, PIECES = 1.02, 64 << 20
+# Bytes that torch takes a segment of its own for.
+PROBE = 16 << 20
 
 RandomState = tuple[Tensor, ...]
 

@@ -46,10 +46,11 @@ class MemoryCallback:
         *,
         folder: str | Path | None = None,
         limit: int | str | None = None,
+        host: int | str | None = None,
         threads: int = 2,
         recompute: bool = True,
     ) -> None:
-        self._budget, self._folder, self._limit = budget, folder, limit
+        self._budget, self._folder, self._limit, self._host = budget, folder, limit, host
         self._threads, self._recompute = threads, recompute
         self._session: MemorySession | None = None
         self._report: Report | None = None
@@ -64,6 +65,7 @@ class MemoryCallback:
             self._budget,
             folder=self._folder,
             limit=self._limit,
+            host=self._host,
             threads=self._threads,
             recompute=self._recompute,
         )

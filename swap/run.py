@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--budget", required=True, help="bytes of torch's allocator, like 6GiB")
     made.add_argument("--folder", help="where tensors may go; default: nowhere, compute again")
     made.add_argument("--limit", help="bytes that the file in --folder may have, like 40GiB")
+    made.add_argument("--host", help="bytes of pinned host memory for a model on a GPU, like 64GiB")
     made.add_argument("script", type=Path)
     made.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own")
     return made
@@ -42,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
         trainer = importlib.import_module("transformers.trainer")
     except ImportError as error:
         return _refused(f"this is for scripts that use transformers, and there is none: {error}")
-    callback = MemoryCallback(given.budget, folder=given.folder, limit=given.limit)
+    callback = MemoryCallback(given.budget, folder=given.folder, limit=given.limit, host=given.host)
     allocator.install()  # before the model is made, so that all of it is counted
     trainer.DEFAULT_CALLBACKS.append(callback)
     sys.argv = [str(given.script), *given.arguments]

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "../torch/device_memory.h"
+#include "../torch/vault.h"
 #include "memory.h"
 
 #if TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR < 11
@@ -79,7 +80,7 @@ class Front final : public TorchsAllocator {
   bool initialized() override { return behind_.initialized(); }
   void emptyCache(MempoolId_t pool) override { behind_.emptyCache(pool); }
   void recordStream(const c10::DataPtr& data, c10::cuda::CUDAStream stream) override {
-    behind_.recordStream(data, stream);
+    behind_.recordStream(Vault::owner_of(data), stream);
   }
   DeviceStats getDeviceStats(DeviceIndex device) override {
     return behind_.getDeviceStats(device);

@@ -99,7 +99,9 @@ void check_refusals() {
   budget.set_cap(1000);
   budget.set_reclaimer(&device);
   const auto count = [&] { return device.count(); };
-  const auto take = [&](std::int64_t size) { return [&device, size] { return device.take(size); }; };
+  const auto take = [&](std::int64_t size) {
+    return [&device, size] { return device.take(size); };
+  };
   expect(!gate.admit(budget, 1001, 1001, count, take(1001)), "more than the cap was granted");
   expect(device.allocated == 0, "something was left of what was refused");
   expect(gate.admit(budget, 900, 900, count, take(900)).has_value(), "room was refused");
@@ -112,7 +114,7 @@ void check_refusals() {
   expect(device.asked > asked, "nobody made room for what the device refused");
   device.parked = 0;
   device.refusals = 1;
-  expect(!gate.admit(budget, 50, 50, count, take(50)), "a device that has nothing was not believed");
+  expect(!gate.admit(budget, 50, 50, count, take(50)), "a device without memory was not believed");
 }
 
 void check_slab() {

@@ -6,10 +6,19 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/record_function.h>
 #include <c10/core/StreamGuard.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/Exception.h>
 
 namespace ithaca {
 namespace {
+
+// What we ask of torch is no operator of the program: not recorded, not differentiated, and not
+// seen by the dispatch modes of Python, whose lock may not be taken here.
+struct Apart {
+  at::RecordFunctionGuard unrecorded{/*is_enabled=*/false};
+  at::AutoDispatchBelowADInplaceOrView below;
+  c10::impl::ExcludeDispatchKeyGuard without_python{c10::python_ks};
+};
 
 at::Tensor bytes_at(void* memory, std::int64_t size, c10::Device device) {
   return at::for_blob(memory, {size})
@@ -25,9 +34,7 @@ Accelerator::Accelerator(c10::Device device)
 
 void Accelerator::copy(const c10::Stream& stream, void* to, const void* from, std::int64_t size,
                        bool out) {
-  // No operator of the program: neither recorded nor differentiated.
-  const at::RecordFunctionGuard unrecorded(/*is_enabled=*/false);
-  const at::AutoDispatchBelowADInplaceOrView below;
+  const Apart apart;
   const c10::StreamGuard guard(stream);
   const at::Tensor there = bytes_at(to, size, out ? c10::Device(c10::kCPU) : device_);
   const at::Tensor here =
@@ -36,7 +43,7 @@ void Accelerator::copy(const c10::Stream& stream, void* to, const void* from, st
 }
 
 std::shared_ptr<char> Accelerator::host_memory(std::int64_t size) {
-  const at::RecordFunctionGuard unrecorded(/*is_enabled=*/false);
+  const Apart apart;
   try {
     const at::Tensor pinned =
         at::empty({size}, at::TensorOptions().dtype(at::kByte).pinned_memory(true));

@@ -123,6 +123,11 @@ void Vault::release_lease(void* context) {
   lease->stored->vault->died(lease->stored);
 }
 
+const c10::DataPtr& Vault::owner_of(const c10::DataPtr& data) {
+  if (data.get_deleter() != &Vault::release_lease) return data;
+  return static_cast<Lease*>(data.get_context())->stored->memory;
+}
+
 Vault::Vault(Memory& memory, std::unique_ptr<Tier> tier, std::int64_t smallest)
     : memory_(memory), device_(memory.device()), tier_(std::move(tier)), smallest_(smallest) {
   observer_.begin(false);

@@ -161,6 +161,8 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void set_passive_mark(std::int64_t bytes) { passive_mark_ = bytes; }
 
   static Mutation mutation;
+  // What owns the bytes behind a data pointer: for one in our care, not the pointer itself.
+  static const c10::DataPtr& owner_of(const c10::DataPtr& data);
 
  private:
   using Lock = std::unique_lock<std::mutex>;

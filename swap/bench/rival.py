@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ithaca.swap import allocator
 from ithaca.swap.bench.arms import ARMS, Limits
+from ithaca.swap.bench.kernels import same_kernels
 from ithaca.swap.bench.models import MODELS
 from ithaca.swap.session import MemorySession
 
@@ -94,9 +95,7 @@ class Trainer:
         self.device = torch.device(setting.device)
         if self.device.type == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
-            # All arms take the same kernels, so that their bits can be compared.
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
+            same_kernels()
         self.model = MODELS[setting.model].make(self.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
         self._setting, self._case = setting, MODELS[setting.model]

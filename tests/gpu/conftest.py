@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from ithaca.swap import allocator
+from ithaca.swap.bench.kernels import same_kernels
 
 
 @pytest.fixture(autouse=True)
 def gpu() -> Iterator[None]:
     """A test begins with no more memory than the one before it did, and breaks nothing for good."""
     assert torch.cuda.is_available(), "torch finds no GPU: this suite is run by make gpu on one"
+    same_kernels()
     gc.collect()
     torch.cuda.empty_cache()
     yield

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ithaca.swap.bench.kernels import same_kernels
 from ithaca.swap.bench.models import MODELS, Stack
 from ithaca.swap.bench.rival import digest_of
 from ithaca.swap.errors import BudgetError
@@ -80,7 +81,7 @@ class Training:
 
     def run(self, open_session: Callable[[Stack], MemorySession] | None = None) -> Outcome:
         """Trains from a fixed seed; in a session if there is one."""
-        _same_kernels()
+        same_kernels()
         gc.collect()
         torch.cuda.synchronize()
         start = torch.cuda.memory_allocated(DEVICE)
@@ -165,11 +166,6 @@ def _late(block: nn.Module, x: Tensor) -> Tensor:
     torch.cuda._sleep(SPIN)
     result: Tensor = block(x)
     return result
-
-
-def _same_kernels() -> None:
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
 
 
 def digest(tensors: object) -> str:
