@@ -193,6 +193,7 @@ class BitSearch {
     const Set further =
         (((near_[end] & alive_) - taken) - root_) & within_[longest - length - 1];
     counted_ += further.size();
+    if (length + 4 > longest) return;
     Set taken_then = taken | near_[end];
     taken_then.add(end);
     further.each([&](std::int32_t w) {
@@ -389,6 +390,7 @@ class ListSearch {
     std::copy_if(graph_.begin(end), graph_.end(end), std::back_inserter(further),
                  [&](std::int32_t w) { return leads_on(w, length, longest); });
     counted += static_cast<std::int64_t>(further.size());
+    if (length + 4 > longest) return;
     touch(end, 1);
     for (const std::int32_t w : further) {
       path_[length + 1] = w;
