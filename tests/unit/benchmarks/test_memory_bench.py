@@ -93,3 +93,15 @@ def test_the_programs_for_a_gpu_and_the_observer_can_be_imported(tmp_path: Path)
     assert observer.operators(observer.TINY) > 100
     seconds = observer.timed(observer.TINY, rounds=1)
     assert {len(values) for values in seconds.values()} == {1}
+
+
+def test_one_arm_after_the_other_measures_what_turns_do(tmp_path: Path) -> None:
+    """As on a GPU, whose memory is for one at a time: also an arm that fails at once."""
+    cell = Cell("tiny", -100)  # less than what is always there
+    setting = Setting("tiny", "nothing", Limits(0, tmp_path), threads=1)
+    arms = ("nothing", "full checkpointing", "ours")
+    done = cells._one_by_one(cell, setting, arms, rounds=1)
+    assert list(done.taken) == list(arms)
+    assert done.digests["full checkpointing"] == done.digests["nothing"] != ""
+    assert done.taken["ours"][-1].refused
+    assert done.digests["ours"] == ""
