@@ -60,7 +60,7 @@ def arm(name: str, model: Stack, x: torch.Tensor) -> Iterator[Step]:
         yield profiled
     elif name == "observer":
         ops = allocator.operators()
-        ops.memory_open(1 << 40, 1 << 40, "", 0, 1)
+        ops.memory_open(torch.device("cpu"), 1 << 40, 1 << 40, 0, "", 0, 1)
         ops.memory_observe(True)
         ops.memory_begin(False)
         try:
@@ -100,7 +100,7 @@ def operators(model: Model) -> int:
     device = torch.device("cpu")
     made, x = model.make(device), model.batch(0, device)
     ops = allocator.operators()
-    ops.memory_open(1 << 40, 1 << 40, "", 0, 1)
+    ops.memory_open(torch.device("cpu"), 1 << 40, 1 << 40, 0, "", 0, 1)
     try:
         ops.memory_observe(True)
         ops.memory_begin(False)

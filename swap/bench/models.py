@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ithaca.swap.bench.kernels import attention
+
 
 class Llama(nn.Module):
     """A block as in Llama: RMSNorm, causal attention with grouped keys, gated feed-forward."""
@@ -29,9 +31,7 @@ class Llama(nn.Module):
         n = self.norm1(x)
         q = self.q(n).view(batch, length, self.heads, self.head).transpose(1, 2)
         k, v = self.kv(n).view(batch, length, 2, self.groups, self.head).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, is_causal=True, enable_gqa=self.groups != self.heads
-        )
+        mixed = attention(q, k, v, grouped=self.groups != self.heads)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, width))
         n = self.norm2(x)
         result: Tensor = x + self.down(F.silu(self.gate(n)) * self.up(n))
@@ -54,7 +54,7 @@ class Gpt2(nn.Module):
         batch, length, width = x.shape
         qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        mixed = attention(q, k, v)
         x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, length, width)))
         result: Tensor = x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)))))
         return result

@@ -15,7 +15,8 @@ from ithaca.swap.bench import cells
 from ithaca.swap.bench.arms import ARMS, CPU_ARMS, FIXED_ARMS, GPU_ARMS, Limits
 from ithaca.swap.bench.cells import FIELDS, Cell, budget_of, fill, known
 from ithaca.swap.bench.changes import variations
-from ithaca.swap.bench.models import CPU, GPU, TINY
+from ithaca.swap.bench.link import link_speeds
+from ithaca.swap.bench.models import CPU, GPU, LARGE, TINY
 from ithaca.swap.bench.rival import PLAIN, Setting, Taken, Trainer, Variation
 
 
@@ -89,7 +90,9 @@ def test_models_and_arms_are_all_there() -> None:
 
 
 def test_the_programs_for_a_gpu_and_the_observer_can_be_imported(tmp_path: Path) -> None:
-    assert callable(gpu.link_speeds)
+    assert callable(link_speeds)
+    for model in LARGE:
+        assert gpu.unlimited_bytes(model.name) > 4 * 20 * gpu.GB
     assert observer.operators(observer.TINY) > 100
     seconds = observer.timed(observer.TINY, rounds=1)
     assert {len(values) for values in seconds.values()} == {1}
