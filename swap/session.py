@@ -37,6 +37,8 @@ from ithaca.swap.trace import Trace
 Result = TypeVar("Result")
 # Storages below a share of the budget, within these bounds, are not worth a copy.
 SMALLEST_SHARE, SMALLEST, LARGEST_SMALL = 16384, 1024, 65536
+# To begin one on a GPU takes as long as a quarter of a mebibyte, and it has more to move.
+LARGEST_SMALL_ON_GPU = 1 << 20
 
 
 class MemorySession:
@@ -120,7 +122,8 @@ class MemorySession:
                 needed,
                 self.budget_bytes,
             )
-        smallest = min(max(self.budget_bytes // SMALLEST_SHARE, SMALLEST), LARGEST_SMALL)
+        most = LARGEST_SMALL if self.device.type == "cpu" else LARGEST_SMALL_ON_GPU
+        smallest = min(max(self.budget_bytes // SMALLEST_SHARE, SMALLEST), most)
         around = ExitStack()
         around.enter_context(allocator_for(self.device, self.budget_bytes))
         with around:  # until the session is open

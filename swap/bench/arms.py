@@ -38,6 +38,9 @@ EXPENSIVE = frozenset(
     }
 )
 
+# Storages below this are not considered by the published policy, in bytes.
+PUBLISHED_SMALLEST = 20_000_000
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -131,8 +134,9 @@ def without_disk(model: Stack, limits: Limits) -> Iterator[Ready]:
 
 
 def published(model: Stack, limits: Limits) -> AbstractContextManager[Ready]:
-    """The published SmartSwap policy in our executor; its size threshold follows the models'."""
-    policy = Published(smallest_bytes=1 << 18, layers=len(model.blocks))
+    """The published SmartSwap policy in our executor; on the CPU its threshold is the models'."""
+    smallest = 1 << 18 if device_of(model).type == "cpu" else PUBLISHED_SMALLEST
+    policy = Published(smallest_bytes=smallest, layers=len(model.blocks))
     return session(model, limits, recompute=False, policy=policy.decide)
 
 
