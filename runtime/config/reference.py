@@ -36,7 +36,7 @@ def page() -> str:
         if section is not None:
             parts.append(_section(name, section))
             if name == "workload":
-                parts.append(_plugin("lm"))
+                parts += [_plugin("lm"), _plugin("csgnn")]
     return "\n".join(parts)
 
 
