@@ -295,9 +295,13 @@ class Coordinator:
                 )
                 self.journal.write(event)
                 self._ended_s = now_s
+                step = self.crew.seen[number].step if number in self.crew.seen else 0
+                cut = Outcome(
+                    busy.trial, busy.run, None, Failure.TIME, reason, step, step, (), "", cost_s
+                )
+                self._write(Ran.of(cut, number, now_s))
             self.crew.kill(number)
-            self._write(Gone(now_s, number, busy.trial))
-            self.crew.gone.remove(number)
+            self.crew.gone.remove(number)  # it was not lost
 
     def _patience_s(self, until_s: float) -> float:
         at_the_end = until_s > self.tune.tune.budget - _LATE_S
