@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 
 from ithaca.runtime.cli.commands import Commands, add_job, load_job
-from ithaca.runtime.config.units import format_seconds
 from ithaca.runtime.errors import UserError
 
 
@@ -49,7 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
     address = loaded.job.cluster.address
     with Cluster.start(arguments.workers, address) as cluster:
         for done in prepare(cluster, pieces):
-            spent = format_seconds(time.monotonic() - began)
-            print(f"prepared {done}/{len(pieces)} pieces in {spent}", flush=True)
-    sys.stdout.flush()
+            spent = time.monotonic() - began
+            print(f"prepared {done}/{len(pieces)} pieces in {spent:.1f} s", flush=True)
     return 0

@@ -27,7 +27,7 @@ WIDTHS = [0, 60, 120, 250, 510]
 
 
 @st.composite
-def graphs(draw: st.DrawFn, most: int = 9) -> tuple[int, reference.Edges]:
+def graphs(draw: st.DrawFn, most: int = 8) -> tuple[int, reference.Edges]:
     """A small graph of any density."""
     size = draw(st.integers(0, most))
     pairs = [(u, v) for v in range(size) for u in range(v)]
@@ -55,7 +55,7 @@ def counts(found: Profile) -> dict[tuple[int, int], dict[str, int]]:
 
 @pytest.mark.parametrize("more", WIDTHS)
 @given(graphs(), st.integers(0, 10))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_cells_are_those_of_the_reference(
     more: int, graph: tuple[int, reference.Edges], longest: int
 ) -> None:
@@ -66,8 +66,8 @@ def test_cells_are_those_of_the_reference(
 
 
 @pytest.mark.parametrize("more", [0, 510])
-@given(graphs(8), st.integers(0, 6), st.integers(0, 8), st.integers(0, 8))
-@settings(max_examples=25, deadline=None)
+@given(graphs(7), st.integers(0, 6), st.integers(0, 8), st.integers(0, 8))
+@settings(max_examples=15, deadline=None)
 def test_profiles_are_those_of_the_reference(
     more: int, graph: tuple[int, reference.Edges], path: int, cycle: int, hops: int
 ) -> None:
