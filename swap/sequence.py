@@ -19,6 +19,8 @@ WHAT = (
 )
 PHASES = (Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER)
 ACTIONS = {Action.KEEP: 0, Action.SWAP: 1, Action.RECOMPUTE: 2}
+# To the disk behind pinned memory.
+SWAP_FAR = 4
 DTYPES = {
     number: str(dtype).removeprefix("torch.")
     for number, dtype in enumerate(
@@ -82,12 +84,14 @@ def rows_of(plan: Plan, names: Names, triggers: dict[Identity, list[Identity]]) 
     ``triggers``: what is to be read when a storage is used.
     """
     rows: list[int] = []
+    two = any(decision.tier == "pinned" for decision in plan.decisions)
     for decision in plan.decisions:
+        far = two and decision.tier == "disk"
         follow = [names.key(identity) for identity in triggers.get(decision.identity, ())]
         rows += [
             names.key(decision.identity),
             look_number(decision.identity),
-            ACTIONS[decision.action],
+            SWAP_FAR if far else ACTIONS[decision.action],
             len(follow),
             *follow,
         ]

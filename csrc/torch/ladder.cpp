@@ -22,7 +22,7 @@ std::int64_t now_ns() {
 bool Vault::write_out(const StoredPtr& stored, Lock& lock) {
   (void)lock;
   if (!tier_ || stored->refused) return false;
-  const Extent extent = tier_->take(stored->nbytes);
+  const Extent extent = tier_->take(stored->nbytes, stored->far);
   if (!extent) {
     ++counters_.disk_full;
     return false;

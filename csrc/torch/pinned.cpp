@@ -29,12 +29,15 @@ PinnedTier::~PinnedTier() {
   streams_.synchronize();  // nothing copies from or to memory that is gone
 }
 
-Extent PinnedTier::take(std::int64_t size) {
-  const Extent pinned = slab_.take(size);
-  if (pinned || !hop_) return pinned;
-  Extent extent = hop_->disk().take(size);
-  if (extent) extent.offset += kDisk;
-  return extent;
+Extent PinnedTier::take(std::int64_t size, bool far) {
+  for (const bool behind : {far, !far}) {
+    if (behind && !hop_) continue;
+    Extent extent = behind ? hop_->disk().take(size) : slab_.take(size);
+    if (!extent) continue;
+    if (behind) extent.offset += kDisk;
+    return extent;
+  }
+  return {};
 }
 
 void PinnedTier::give_back(Extent extent, const Copies& copies) {

@@ -20,7 +20,7 @@ class PinnedTier final : public Tier {
   PinnedTier(std::shared_ptr<Engine> engine, std::int64_t limit, std::unique_ptr<DiskIo> disk);
   ~PinnedTier() override;
 
-  Extent take(std::int64_t size) override;
+  Extent take(std::int64_t size, bool far) override;
   void give_back(Extent extent, const Copies& copies) override;
   Ends write(const char* memory, std::int64_t size, Extent extent, Copies& copies,
              Done done) override;

@@ -60,8 +60,9 @@ class Tier {
 
   virtual ~Tier() = default;
 
-  // Room for `size` bytes; none (false) when the limit would be passed.
-  virtual Extent take(std::int64_t size) = 0;
+  // Room for `size` bytes; none (false) when the limit would be passed. `far`: in what lies behind,
+  // if there is anything and it has room.
+  virtual Extent take(std::int64_t size, bool far) = 0;
   // `copies` may still be under way.
   virtual void give_back(Extent extent, const Copies& copies) = 0;
   virtual Ends write(const char* memory, std::int64_t size, Extent extent, Copies& copies,
@@ -90,7 +91,7 @@ class DiskTier final : public Tier {
  public:
   explicit DiskTier(std::unique_ptr<DiskIo> disk) : disk_(std::move(disk)) {}
 
-  Extent take(std::int64_t size) override { return disk_->take(size); }
+  Extent take(std::int64_t size, bool) override { return disk_->take(size); }
   void give_back(Extent extent, const Copies&) override { disk_->give_back(extent); }
   Ends write(const char* memory, std::int64_t size, Extent extent, Copies&, Done done) override {
     disk_->submit({DiskIo::Kind::kWrite, const_cast<char*>(memory), size, extent.offset,

@@ -187,7 +187,8 @@ void Vault::name(const StoredPtr& stored, Key key, std::int64_t look) {
   const Planned* planned = planned_for(key, look);
   ++(planned != nullptr ? counters_.hits : counters_.misses);
   if (planned == nullptr) return;
-  stored->action = planned->action;
+  stored->far = planned->action == Action::kSwapFar;
+  stored->action = stored->far ? Action::kSwap : planned->action;
   stored->prefetch = planned->prefetch;
 }
 

@@ -40,7 +40,7 @@ enum class Where {
   kLost,     // a session that ended in an error took it along
 };
 
-enum class Action : std::uint8_t { kKeep, kSwap, kRecompute, kPassive };
+enum class Action : std::uint8_t { kKeep, kSwap, kRecompute, kPassive, kSwapFar };
 
 // One storage in our care.
 struct Stored {
@@ -50,7 +50,8 @@ struct Stored {
   Key key = kUnnamed;  // of its first save
   std::int64_t birth = 0;  // order of first saves in the session
   Where where = Where::kHere;
-  Action action = Action::kPassive;
+  Action action = Action::kPassive;  // never kSwapFar
+  bool far = false;  // is planned to go to the second tier
   bool alive = true;
   bool released = false;   // nobody but autograd held it when we last looked
   bool wanted = false;     // read since the write began

@@ -102,6 +102,16 @@ def test_what_the_host_has_no_room_for_goes_to_the_disk(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_plan_says_what_goes_to_the_disk_behind(tmp_path: Path) -> None:
+    seen: list[MemorySession] = []
+    budget = free().budget(0.25)
+    taken = train(TINY, budget=budget, prepare=seen.append, folder=tmp_path, host=MIB)
+    assert taken.same_as(free())
+    plans = seen[0].report().plans
+    tiers = {line.tier for plan in plans.values() for line in plan.decisions if line.tier}
+    assert tiers == {"pinned", "disk"}
+
+
 def test_without_memory_to_pin_the_disk_takes_nothing_and_the_budget_says_so() -> None:
     with pytest.raises(BudgetError, match=r"at least \d+ bytes"):
         train(TINY, budget=free().budget(0.2), prepare=faults(no_memory=1))
