@@ -6,6 +6,7 @@
 
 #include "chordless.h"
 #include "chordless_search.h"
+#include "segments.h"
 
 namespace {
 
@@ -109,6 +110,19 @@ void check_large() {
   expect(one.table == two.table && one.row == two.row, "threads change the profile");
 }
 
+void check_sums() {
+  // Segments of two, none and one member; a table of two rows, three values, two columns.
+  const std::int64_t first[] = {0, 2, 2, 3};
+  const std::int32_t other[] = {0, 2, 1}, row[] = {1, 0, 1};
+  const double table[] = {1, 2, 3, 4}, values[] = {5, 6, 7, 8, 9, 10}, grad[] = {1, 1, 9, 9, 2, 2};
+  const ithaca::Members members{first, 3, other, row};
+  std::vector<double> sums(6), rows(4);
+  ithaca::sum_segments(members, table, values, 2, sums.data());
+  ithaca::sum_rows(members, grad, values, 2, rows.data());
+  expect(sums == std::vector<double>{24, 44, 0, 0, 21, 32}, "a sum over a segment is wrong");
+  expect(rows == std::vector<double>{9, 10, 19, 22}, "a sum over a row is wrong");
+}
+
 void check_refusals() {
   const std::int64_t starts[] = {0, 2, 4};
   const std::vector<std::vector<std::int64_t>> bad = {{0, 0}, {0, 2}, {0, 4}};
@@ -128,6 +142,7 @@ void check_refusals() {
 int main() {
   check_small();
   check_large();
+  check_sums();
   check_refusals();
   if (failures == 0) std::puts("chordless_test: ok");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
