@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 
 JOB = """
 name: knobs
-steps: 12
+steps: 24
+detect: 30s
 workload:
   use: lm
   dim: 24
@@ -50,9 +51,9 @@ def test_the_state_at_the_end_is_that_of_the_job_alone(
         live.use(ray_cluster, agency, crew)
         journal, search = open_journal(folder / "journal.jsonl", settings, settings_of(KNOBS))
         with journal:
-            ended = _all(live, search, journal.write, 12, 4, lambda _: None)
-    assert ended.end.outcome == "finished"
-    assert ended.end.step == 12
+            ended = _all(live, search, journal.write, 24, 4, lambda _: None)
+    assert ended.finished
+    assert ended.end.step == 24
     assert {stretch.seconds is not None for stretch in ended.stretches} == {True}
     tried = {tuple(stretch.setting.items()) for stretch in ended.stretches[:2]}
     assert len(tried) == 2
@@ -61,7 +62,7 @@ def test_the_state_at_the_end_is_that_of_the_job_alone(
     assert firsts == [0, *lasts[:-1]]  # no step is done for the search alone
     alone = load(tmp_path / "job.yaml", ["layout.stages=1", "layout.pipelines=1"])
     training = TrialTraining(0, alone.job, alone.workload_config)
-    for _ in range(12):
+    for _ in range(24):
         training.train()
     assert ended.end.state_hash == training.give().hash()
     assert ended.end.state_hash != combine({})

@@ -79,10 +79,11 @@ def _knobs(loaded: LoadedTune, folder: Path, say: Say) -> int:
         seed=t.seed,
         tell=show,
     )
-    say(f"{ended.end.outcome} after {ended.end.step} steps; state {ended.end.state_hash}")
+    how = "finished" if ended.finished else ended.end.outcome
+    say(f"{how} after {ended.end.step} steps; state {ended.end.state_hash}")
     say(f"fastest: {told(ended.best)}")
     (folder / "best.json").write_text(json.dumps(dict(ended.best), indent=2) + "\n")
-    return 0 if ended.end.outcome == "finished" else 1
+    return 0 if ended.finished else 1
 
 
 def tell_end(loaded: LoadedTune, folder: Path, ended: Ended, say: Say) -> int:

@@ -155,11 +155,19 @@ class LiveJob:
 
 @dataclass(frozen=True, slots=True)
 class KnobsEnded:
-    """How it ended: all stretches, the setting that was kept, and the end of the run."""
+    """How it ended.
+
+    Attributes:
+        stretches: all of them.
+        best: the setting that was kept.
+        end: of the last stretch.
+        finished: all steps of the job are done. The last stretch may have been drained just there.
+    """
 
     stretches: tuple[Stretch, ...]
     best: Config
     end: RunEnded
+    finished: bool
 
 
 def tune_knobs(
@@ -251,7 +259,7 @@ def _all(
                     reason=stretch.reason,
                 )
             )
-    return KnobsEnded(tuple(stretches), _best(search), end)
+    return KnobsEnded(tuple(stretches), _best(search), end, end.step >= whole)
 
 
 def _best(search: Search) -> Config:
