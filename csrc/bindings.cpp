@@ -186,7 +186,7 @@ std::shared_ptr<const ithaca::PlanTable> table_of(at::IntArrayRef rows) {
     for (std::size_t i = 0; i < count && at + 4 + i < rows.size(); ++i) {
       planned.prefetch.push_back(static_cast<Key>(rows[at + 4 + i]));
     }
-    table->emplace(static_cast<Key>(rows[at]), std::move(planned));
+    (*table)[static_cast<Key>(rows[at])].push_back(std::move(planned));
     at += 4 + count;
   }
   return table;
@@ -263,6 +263,7 @@ Numbers memory_counters() {
   ITHACA_NUMBER(saves);
   ITHACA_NUMBER(managed_saves);
   ITHACA_NUMBER(hits);
+  ITHACA_NUMBER(nearby);
   ITHACA_NUMBER(misses);
   ITHACA_NUMBER(reclaims);
   ITHACA_NUMBER(released_parked);
@@ -270,6 +271,7 @@ Numbers memory_counters() {
   ITHACA_NUMBER(evicted_planned);
   ITHACA_NUMBER(evicted_lru);
   ITHACA_NUMBER(evicted_state);
+  ITHACA_NUMBER(lent);
   ITHACA_NUMBER(refusals);
   ITHACA_NUMBER(noted);
   ITHACA_NUMBER(replays);
@@ -345,6 +347,14 @@ void memory_device_faults(std::int64_t delay_us, std::int64_t uneven, std::int64
   session().emulated->uneven = uneven;
   session().emulated->no_memory = no_memory;
 }
+// What the system has to leave to others, in bytes.
+void memory_reserve(std::int64_t bytes) {
+  CountedAllocator::installed().headroom().set_reserve(bytes);
+}
+// For tests: the system refuses one in so many requests.
+void memory_shortage(std::int64_t one_in, std::int64_t seed) {
+  CountedAllocator::installed().headroom().refuse_one_in(one_in, static_cast<std::uint64_t>(seed));
+}
 void memory_mutate(std::int64_t which) {
   Vault::mutation = ithaca::Tier::mutation = static_cast<ithaca::Mutation>(which);
 }
@@ -415,6 +425,8 @@ TORCH_LIBRARY(ithaca, m) {
       "int delay_us=0, int newest_first=0) -> ()",
       memory_faults);
   m.def("memory_mutate(int which) -> ()", memory_mutate);
+  m.def("memory_reserve(int bytes) -> ()", memory_reserve);
+  m.def("memory_shortage(int one_in, int seed=0) -> ()", memory_shortage);
 }
 
 // The module: its loading registers the operators, and it has the functions that autograd and the

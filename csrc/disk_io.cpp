@@ -161,6 +161,19 @@ void* DiskIo::map(Extent extent) const {
 
 void DiskIo::unmap(void* memory, std::int64_t size) { munmap(memory, size); }
 
+bool DiskIo::map_at(Extent extent, void* memory, std::int64_t size) const {
+  void* beside = map({extent.offset, size});
+  if (beside == nullptr) return false;
+  if (mremap(beside, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, memory) == memory) return true;
+  munmap(beside, size);
+  return false;
+}
+
+bool DiskIo::unmap_at(void* memory, std::int64_t size) {
+  return mmap(memory, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+              0) == memory;
+}
+
 void DiskIo::set_speed(std::int64_t write, std::int64_t read) {
   speed_[0] = write;
   speed_[1] = read;

@@ -66,6 +66,11 @@ class DiskIo {
   // The bytes of an extent as memory, shared with the file: slow, and always right.
   void* map(Extent extent) const;
   static void unmap(void* memory, std::int64_t size);
+  // The same in the place of `size` bytes at `memory`, both multiples of kBlock: whoever has the
+  // address reads and writes the extent from now on. False: nothing has changed.
+  bool map_at(Extent extent, void* memory, std::int64_t size) const;
+  // Memory again, of zeros.
+  static bool unmap_at(void* memory, std::int64_t size);
 
   // Completions come no faster than this; 0 is no limit. Bytes a second.
   void set_speed(std::int64_t write, std::int64_t read);

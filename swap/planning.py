@@ -41,7 +41,8 @@ class _Known:
 
     number: int
     contents: set[int] = field(default_factory=set)
-    rows: dict[int, list[int]] = field(default_factory=dict)
+    # By key and look: the identities of saved tensors.
+    rows: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     plan: Plan | None = None
     refusal: Refusal | None = None
 
@@ -128,10 +129,11 @@ class Planning:
         if known is None:
             return False
         ops = allocator.operators()
-        content = ops.memory_hash()
+        content = content_of()
         numbers = ops.memory_counters()
-        hits, misses = numbers["hits"] - self._hits, numbers["misses"] - self._misses
-        self._hits, self._misses = numbers["hits"], numbers["misses"]
+        missed = numbers["misses"] + numbers["nearby"]
+        hits, misses = numbers["hits"] - self._hits, missed - self._misses
+        self._hits, self._misses = numbers["hits"], missed
         # Where every step is another, as with random routing, it only matters what is not planned.
         usual = len(known.contents) >= MOST_CONTENTS and misses <= MOST_MISSES * (hits + misses)
         new = content not in known.contents and not usual
@@ -251,10 +253,16 @@ def _decide(trace: Trace, budget: int, names: Names) -> tuple[Plan | Refusal, li
     return result, rows_of(result, names, triggers_of(result, trace))
 
 
-def _merge(rows: dict[int, list[int]], flat: list[int]) -> None:
+def content_of() -> int:
+    """Hash of what ran in this step: operators and what was saved, in their segments, in order."""
+    content: int = allocator.operators().memory_hash()
+    return content
+
+
+def _merge(rows: dict[tuple[int, int], list[int]], flat: list[int]) -> None:
     """Adds the rows of a newer plan, which takes precedence."""
     at = 0
     while at < len(flat):
         end = at + 4 + flat[at + 3]
-        rows[flat[at]] = flat[at:end]
+        rows[flat[at], flat[at + 1]] = flat[at:end]
         at = end

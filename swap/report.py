@@ -58,6 +58,7 @@ class Report:
     def plan_hits(self) -> float:
         """Share of saved storages that were found in the plan in force; 1 if there was none."""
         hits, misses = self.counters.get("hits", 0), self.counters.get("misses", 0)
+        misses += self.counters.get("nearby", 0)
         return hits / (hits + misses) if hits + misses else 1.0
 
     @property

@@ -39,6 +39,9 @@ Result = TypeVar("Result")
 SMALLEST_SHARE, SMALLEST, LARGEST_SMALL = 16384, 1024, 65536
 # To begin one on a GPU takes as long as a quarter of a mebibyte, and it has more to move.
 LARGEST_SMALL_ON_GPU = 1 << 20
+# Under a limit of the system, what stays free of it for each thread: the buffers of the math
+# library, which computes other bits if it does not get them.
+RESERVE_BYTES = 4 << 20
 
 
 class MemorySession:
@@ -140,6 +143,7 @@ class MemorySession:
         self._open = True
         try:
             self._opened = ExitStack()
+            ops.memory_reserve(RESERVE_BYTES * torch.get_num_threads())
             ops.memory_passive_mark(self.budget_bytes // 2)
             for tensor in (*self.model.parameters(), *self.model.buffers()):
                 ops.memory_protect(tensor)
@@ -173,10 +177,12 @@ class MemorySession:
         if not self._open:
             return
         refused = None
-        if isinstance(error, torch.OutOfMemoryError) and not isinstance(error, BudgetError):
-            refused = self._refusal(error)
-        self._close(restore=error is None)
-        if refused is not None:
+        try:
+            if isinstance(error, torch.OutOfMemoryError) and not isinstance(error, BudgetError):
+                refused = self._refusal(error)
+        finally:
+            self._close(restore=error is None)
+        if refused is not None and refused is not error:
             raise refused from error
 
     def step(self) -> None:
@@ -216,7 +222,7 @@ class MemorySession:
 
         Raises:
             BudgetError: no attempt fits.
-            RuntimeError: gradients were there before the step: call ``zero_grad()`` in it first.
+            RuntimeError: it added to gradients from before: call ``zero_grad()`` in the step first.
         """
         self._check_open()
         attempt = Attempt(self.model)
@@ -226,7 +232,8 @@ class MemorySession:
                 result = step()
             except torch.OutOfMemoryError as error:
                 if not left or self._optimizer_began or not self._make_room(error):
-                    raise self._refusal(error) from error
+                    refused = self._refusal(error)
+                    raise refused from (None if refused is error else error)
                 self.retries += 1
                 attempt.put_back()
             else:
@@ -293,9 +300,14 @@ class MemorySession:
     def _make_room(self, error: torch.OutOfMemoryError) -> bool:
         return self._planning.tighten()
 
-    def _refusal(self, error: torch.OutOfMemoryError) -> BudgetError:
-        """The number that would be needed: what this point asks for, or any operator of a step."""
+    def _refusal(self, error: torch.OutOfMemoryError) -> torch.OutOfMemoryError:
+        """With the number that would be needed: by this point, or by any operator of a step.
+
+        The error itself when it was not the budget that refused, but the system.
+        """
         needed = allocator.operators().memory_bytes()["refused"]
+        if needed == 0:
+            return error
         if self._shapes is not None:
             needed = max(needed, self._others + self._smallest(self._shapes))
         return BudgetError(
@@ -318,15 +330,16 @@ class MemorySession:
     def _close(self, restore: bool) -> None:
         """Takes everything away again, in the opposite order; also what was opened only in part."""
         self._open = False
-        try:
+        ops = allocator.operators()
+        with ExitStack() as last:
+            last.callback(self._around.close)
+            last.callback(ops.memory_close, restore)
+            last.callback(ops.memory_reserve, 0)
+            last.callback(self._opened.close)
             if hasattr(self, "_planning"):
                 self._report = Report.of(
                     self.budget_bytes, self._steps, self.retries, self._planning
                 )
-            self._opened.close()
-        finally:
-            allocator.operators().memory_close(restore)
-            self._around.close()
 
 
 def _disk(folder: str | Path | None, limit: int | str | None) -> tuple[Path | None, int]:

@@ -12,8 +12,9 @@
 namespace ithaca {
 namespace {
 
-// From this size on, memory starts at a page, so that the disk can read and write it as it lies.
-constexpr std::size_t kLarge = 1 << 20;
+// From this size on, memory starts at a page, so that the disk can read and write it as it lies,
+// and its pages can be those of a file.
+constexpr std::size_t kLarge = 128 << 10;
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kAlignment = 64;
 
@@ -32,6 +33,7 @@ struct Adopted {
 struct CountedAllocator::Header {
   c10::DataPtr base;
   std::int64_t size;
+  std::int64_t lent;  // bytes that do not count, since their pages are those of a file
   bool exempt;
 };
 
@@ -53,23 +55,27 @@ c10::DataPtr CountedAllocator::allocate(std::size_t size) {
   } else if (!budget_.charge(static_cast<std::int64_t>(size))) {
     refuse(size);
   }
-  return place(size, thread_is_exempt);
+  return place(size, thread_is_exempt, /*asks=*/true);
 }
 
 std::optional<c10::DataPtr> CountedAllocator::allocate_if_free(std::size_t size) {
   if (!budget_.try_charge(static_cast<std::int64_t>(size))) return std::nullopt;
-  return place(size, false);
+  try {
+    return place(size, false, /*asks=*/false);
+  } catch (const c10::Error&) {
+    return std::nullopt;  // the system has none
+  }
 }
 
-c10::DataPtr CountedAllocator::place(std::size_t size, bool exempt) {
+c10::DataPtr CountedAllocator::place(std::size_t size, bool exempt, bool asks) {
   const bool large = size >= kLarge;
   try {
-    c10::DataPtr base = obtain(size + (large ? 2 * kPage : kAlignment));
+    c10::DataPtr base = obtain(size + (large ? 2 * kPage : kAlignment), asks);
     auto start = reinterpret_cast<std::uintptr_t>(base.get()) + kAlignment;
     if (large) start = (start + kPage - 1) / kPage * kPage;
     void* data = reinterpret_cast<void*>(start);
     new (static_cast<char*>(data) - kAlignment)
-        Header{std::move(base), static_cast<std::int64_t>(size), exempt};
+        Header{std::move(base), static_cast<std::int64_t>(size), 0, exempt};
     return {data, data, &CountedAllocator::release, c10::Device(c10::kCPU)};
   } catch (...) {
     if (exempt) {
@@ -82,14 +88,33 @@ c10::DataPtr CountedAllocator::place(std::size_t size, bool exempt) {
 }
 
 // The system may have less than the budget allows; what makes room there makes room here.
-c10::DataPtr CountedAllocator::obtain(std::size_t size) {
+c10::DataPtr CountedAllocator::obtain(std::size_t size, bool asks) {
+  const auto bytes = static_cast<std::int64_t>(size);
+  if (thread_is_exempt || budget_.cap() == Budget::kNoCap) return base_->allocate(size);
+  if (asks && headroom_.refuses()) budget_.reclaim(bytes);
   for (;;) {
     try {
-      return base_->allocate(size);
+      c10::DataPtr base = base_->allocate(size);
+      if (headroom_.left(size)) return base;
     } catch (const c10::Error&) {
-      if (thread_is_exempt || !budget_.reclaim(static_cast<std::int64_t>(size))) throw;
+      // It said that there is nothing left; what is raised if nobody can help says more.
     }
+    if (!asks || !budget_.reclaim(bytes)) refuse_for_the_system(size);
   }
+}
+
+void CountedAllocator::refuse_for_the_system(std::size_t size) {
+  const std::int64_t limit = Headroom::limit();
+  C10_THROW_ERROR(
+      OutOfMemoryError,
+      c10::str("the system has less memory than the budget allows: ", size,
+               " bytes were asked for, ", budget_.allocated(), " of ", budget_.cap(),
+               " are in use and none of them can be moved away now, and ", headroom_.reserve(),
+               " have to stay free for the buffers of math libraries, which compute other bits "
+               "without them; use a smaller budget",
+               limit < 0 ? std::string(", or give the process more memory")
+                         : c10::str(", or raise the process's limit of ", limit,
+                                    " bytes (RLIMIT_DATA, RLIMIT_AS)")));
 }
 
 void CountedAllocator::refuse(std::size_t size) {
@@ -113,7 +138,17 @@ void CountedAllocator::release(void* data) {
   if (taken.exempt) {
     the_allocator->exempt_ -= taken.size;
   } else {
-    the_allocator->budget_.release(taken.size);
+    the_allocator->budget_.release(taken.size - taken.lent);
+  }
+}
+
+void CountedAllocator::lend(void* data, std::int64_t bytes) {
+  auto* header = reinterpret_cast<Header*>(static_cast<char*>(data) - kAlignment);
+  const std::int64_t more = bytes - std::exchange(header->lent, bytes);
+  if (more > 0) {
+    budget_.release(more);
+  } else {
+    budget_.adopt(-more);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "../budget.h"
+#include "../headroom.h"
 #include "memory.h"
 
 namespace ithaca {
@@ -31,6 +32,8 @@ class CountedAllocator final : public c10::Allocator, public Memory {
   // Counts bytes that torch handed out before we were there. False: not from its allocator.
   bool adopt(c10::StorageImpl& storage) override;
 
+  void lend(void* data, std::int64_t bytes) override;
+
   c10::Device device() const override { return c10::Device(c10::kCPU); }
   std::int64_t allocated() override { return budget_.allocated(); }
   Budget& budget() override { return budget_; }
@@ -40,18 +43,21 @@ class CountedAllocator final : public c10::Allocator, public Memory {
   // The most bytes that a refused request would have needed, since the session's start.
   std::int64_t refused_at() const override { return refused_.load(); }
   void begin() override { refused_ = 0; }
+  Headroom& headroom() { return headroom_; }
 
  private:
   struct Header;
   explicit CountedAllocator(c10::Allocator* base) : base_(base) {}
   static void release(void* data);
   static void release_adopted(void* context);
-  c10::DataPtr place(std::size_t size, bool exempt);
-  c10::DataPtr obtain(std::size_t size);
+  c10::DataPtr place(std::size_t size, bool exempt, bool asks);
+  c10::DataPtr obtain(std::size_t size, bool asks);
   [[noreturn]] void refuse(std::size_t size);
+  [[noreturn]] void refuse_for_the_system(std::size_t size);
 
   c10::Allocator* base_;
   Budget budget_;
+  Headroom headroom_;
   std::atomic<std::int64_t> exempt_{0}, refused_{0};
 };
 

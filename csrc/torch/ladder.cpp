@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
+#include <new>
 
+#include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 #include <c10/util/intrusive_ptr.h>
 
@@ -151,8 +154,71 @@ bool Vault::reclaim(std::int64_t size, std::int64_t missing) {
     freed += std::max<std::int64_t>(0, allocated - memory_.allocated());
   }
   freed = std::max(freed, first - memory_.allocated());
+  if (freed == 0) freed = lend(missing, lock);
   if (freed == 0) ++counters_.refusals;
   return freed > 0;
+}
+
+// The last rung: what the program itself still holds. Its address has to stay, since an operator
+// may have read it already; so its pages become those of the file, which is slow and never wrong.
+// Nobody may write between the copy and the exchange: only the thread that runs the model gets
+// here, in the middle of its own allocation, and not while it shares an operator with others.
+std::int64_t Vault::lend(std::int64_t missing, Lock& lock) {
+  if (!tier_ || at::in_parallel_region() || std::this_thread::get_id() != actor_) return 0;
+  std::vector<StoredPtr> held;
+  for (const auto& [birth, stored] : by_birth_) {
+    if (stored->where == Where::kHere && !stored->state && !stored->refused) held.push_back(stored);
+  }
+  std::int64_t freed = 0;
+  for (const StoredPtr& stored : held) {
+    if (freed >= missing) break;
+    const auto address = reinterpret_cast<std::uintptr_t>(stored->memory.get());
+    const bool pages = address % DiskIo::kBlock == 0 && stored->nbytes >= DiskIo::kBlock;
+    if (!pages || !memory_.counts(stored->memory) || !write_out(stored, lock)) continue;
+    changed_.wait(lock, [&] { return stored->where != Where::kLeaving; });
+    if (stored->where == Where::kParked && stored->alive && lend(*stored)) {
+      freed += stored->nbytes / DiskIo::kBlock * DiskIo::kBlock;
+    }
+  }
+  return freed;
+}
+
+// The bytes are on the disk. False: they stay.
+bool Vault::lend(Stored& stored) {
+  const std::int64_t size = stored.nbytes / DiskIo::kBlock * DiskIo::kBlock;
+  if (!tier_->map_at(stored.extent, stored.memory.get(), size)) {
+    stored.refused = true;
+    forget_copy(stored);
+    return false;
+  }
+  stored.where = Where::kLent;
+  ++counters_.lent;
+  managed_ -= stored.nbytes;
+  counters_.given_up_bytes += stored.nbytes;
+  memory_.lend(stored.memory.get(), size);
+  return true;
+}
+
+// Before memory goes back to where it came from, its pages are its own again.
+void Vault::own_pages(Stored& stored) {
+  const std::int64_t size = stored.nbytes / DiskIo::kBlock * DiskIo::kBlock;
+  if (!DiskIo::unmap_at(stored.memory.get(), size)) {
+    (void)stored.memory.release_context();  // lost, rather than a file's pages in the heap
+  }
+}
+
+// At the end of a session the bytes outlive the file.
+void Vault::take_back(Stored& stored) {
+  const std::int64_t size = stored.nbytes / DiskIo::kBlock * DiskIo::kBlock;
+  const std::unique_ptr<char[]> copy(new (std::nothrow) char[static_cast<std::size_t>(size)]);
+  if (!copy) return;  // the file lives on with its pages
+  std::memcpy(copy.get(), stored.memory.get(), static_cast<std::size_t>(size));
+  if (!DiskIo::unmap_at(stored.memory.get(), size)) return;
+  std::memcpy(stored.memory.get(), copy.get(), static_cast<std::size_t>(size));
+  memory_.lend(stored.memory.get(), 0);
+  managed_ += stored.nbytes;
+  stored.where = Where::kHere;
+  drop_extent(stored);
 }
 
 // State first: it is used last, in the optimizer's step. Then the oldest: backward reads it last.
@@ -281,6 +347,10 @@ void Vault::close(bool restore) {
   for (const auto& [birth, stored] : by_birth_) all.push_back(stored);
   for (const StoredPtr& stored : all) {
     if (!stored->alive) continue;
+    if (stored->where == Where::kLent) {
+      take_back(*stored);
+      continue;
+    }
     if (stored->where == Where::kAway && !restore && !stored->state) {
       stored->where = Where::kLost;
     } else {

@@ -27,6 +27,12 @@ class Memory {
   // Counts the bytes of a storage that are older than we are. False: not ours.
   virtual bool adopt(c10::StorageImpl& storage) = 0;
 
+  // Takes so many of the bytes at `data`, which `counts`, out of the count: their pages are those
+  // of a file. 0: all of them count again, whatever the cap.
+  virtual void lend(void* data, std::int64_t bytes) {
+    (void)data, (void)bytes;
+  }
+
   // Bytes, now.
   virtual std::int64_t allocated() = 0;
   // Bytes that do not count.

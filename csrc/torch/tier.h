@@ -81,6 +81,8 @@ class Tier {
   // The bytes of an extent as memory that the device can read and write, slowly; or null. It
   // stays as long as it is held, also without the tier.
   virtual std::shared_ptr<void> map(Extent extent) = 0;
+  // The same in the place of memory that stays where it is; false where that cannot be.
+  virtual bool map_at(Extent, void*, std::int64_t) { return false; }
 
   virtual DiskIo* disk() { return nullptr; }
   virtual Clock* clock() { return nullptr; }
@@ -106,6 +108,9 @@ class DiskTier final : public Tier {
     void* memory = disk_->map(extent);
     if (memory == nullptr) return nullptr;
     return {memory, [size = extent.size](void* mapped) { DiskIo::unmap(mapped, size); }};
+  }
+  bool map_at(Extent extent, void* memory, std::int64_t size) override {
+    return disk_->map_at(extent, memory, size);
   }
   DiskIo* disk() override { return disk_.get(); }
 

@@ -9,6 +9,7 @@
 #include <bit>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -79,8 +80,11 @@ std::int64_t look_of(const at::Tensor& tensor) {
 // The key of the same save in the first micro-batch: what is planned there holds for the others.
 constexpr Key kFirstSlot = (Key{1} << 54) - 1;
 
-// The same type and rank. The size may differ: the number of tokens routed to an expert does.
-bool alike(std::int64_t planned, std::int64_t look) { return planned >> 8 == look >> 8; }
+// How many size buckets lie between two looks; below 0 for another type or rank. A size that was
+// never seen takes the decision of the nearest: the number of tokens routed to an expert varies.
+std::int64_t apart(std::int64_t planned, std::int64_t look) {
+  return planned >> 8 == look >> 8 ? std::abs((planned & 0xff) - (look & 0xff)) : -1;
+}
 
 // "ReluBackward0"; nothing for a leaf.
 std::string origin_of(const at::Tensor& tensor) {
@@ -158,6 +162,7 @@ at::Tensor Vault::pack(const at::Tensor& tensor, bool named) {
   {
     Lock lock(mutex_);
     notice(lock);
+    actor_ = std::this_thread::get_id();
     ++counters_.saves;
     if (named && !observer_.is_quiet()) packed.key = observer_.save(look);
     packed.stored = manage(tensor, false);
@@ -185,7 +190,7 @@ void Vault::name(const StoredPtr& stored, Key key, std::int64_t look) {
   by_key_[key] = stored;
   if (!plan_) return;
   const Planned* planned = planned_for(key, look);
-  ++(planned != nullptr ? counters_.hits : counters_.misses);
+  count_plan(planned, look);
   if (planned == nullptr) return;
   stored->far = planned->action == Action::kSwapFar;
   stored->action = stored->far ? Action::kSwap : planned->action;
@@ -194,9 +199,25 @@ void Vault::name(const StoredPtr& stored, Key key, std::int64_t look) {
 
 const Planned* Vault::planned_for(Key key, std::int64_t look) const {
   if (!plan_) return nullptr;
-  auto planned = plan_->find(key);
-  if (planned == plan_->end()) planned = plan_->find(key & kFirstSlot);
-  return planned != plan_->end() && alike(planned->second.look, look) ? &planned->second : nullptr;
+  for (const Key place : {key, key & kFirstSlot}) {
+    const auto found = plan_->find(place);
+    if (found == plan_->end()) continue;
+    const Planned* nearest = nullptr;
+    for (const Planned& planned : found->second) {
+      if (apart(planned.look, look) < 0) continue;
+      if (nearest == nullptr || apart(planned.look, look) < apart(nearest->look, look)) {
+        nearest = &planned;
+      }
+    }
+    if (nearest != nullptr) return nearest;
+  }
+  return nullptr;
+}
+
+void Vault::count_plan(const Planned* planned, std::int64_t look) {
+  ++(planned == nullptr           ? counters_.misses
+     : planned->look == look ? counters_.hits
+                             : counters_.nearby);
 }
 
 bool Vault::moves(const at::Tensor& tensor) const {
@@ -305,7 +326,7 @@ at::Tensor Vault::note(const at::Tensor& tensor) {
     const auto known = noted_.find(storage);
     packed.first = known == noted_.end() ? packed.key : known->second.first;
     if (known == noted_.end()) {
-      if (plan_) ++(planned != nullptr ? counters_.hits : counters_.misses);
+      if (plan_) count_plan(planned, look);
       noted_.emplace(storage, Noted{tensor.storage().getWeakStorageImpl(), packed.key});
       log(What::kNoted, packed.key, static_cast<Key>(storage->nbytes()), look);
     } else {
@@ -447,7 +468,8 @@ std::int64_t Vault::evictable_bytes() {
   Lock lock(mutex_);
   std::int64_t sum = 0;
   for (const auto& [birth, stored] : by_birth_) {
-    if (stored->memory.get() != nullptr && movable(*stored)) sum += stored->nbytes;
+    const bool here = stored->memory.get() != nullptr && stored->where != Where::kLent;
+    if (here && movable(*stored)) sum += stored->nbytes;
   }
   return sum;
 }
@@ -471,6 +493,7 @@ at::Tensor Vault::unpack(const at::Tensor& alias) {
     lock.lock();
   }
   self->notice(lock);
+  self->actor_ = std::this_thread::get_id();
   self->bring_in(stored, lock);
   if (!self->closed_ && packed->key != kUnnamed && !self->observer_.is_quiet()) {
     self->observer_.use(packed->key);
@@ -631,6 +654,10 @@ void Vault::died(const StoredPtr& stored) {
     storages_.erase(stored->storage);
     by_birth_.erase(stored->birth);
     switch (stored->where) {
+      case Where::kLent:
+        managed_ += stored->nbytes;
+        own_pages(*stored);
+        [[fallthrough]];
       case Where::kHere:
       case Where::kParked:
         managed_ -= stored->nbytes;

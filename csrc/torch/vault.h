@@ -17,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -37,6 +38,7 @@ enum class Where {
   kParked,   // here, and on the tier
   kAway,     // on the tier only
   kComing,   // on the tier, and being read
+  kLent,     // here by its address, but its pages are those of the disk's file
   kLost,     // a session that ended in an error took it along
 };
 
@@ -82,16 +84,17 @@ struct Packed {
 };
 
 struct Planned {
-  std::int64_t look;
+  std::int64_t look;  // dtype, rank and size bucket: with the key, the identity
   Action action;
   std::vector<Key> prefetch;
 };
-using PlanTable = std::unordered_map<Key, Planned>;
+// The looks that are planned for under each key.
+using PlanTable = std::unordered_map<Key, std::vector<Planned>>;
 
 struct Counters {
-  std::int64_t saves = 0, managed_saves = 0, hits = 0, misses = 0;
+  std::int64_t saves = 0, managed_saves = 0, hits = 0, nearby = 0, misses = 0;
   std::int64_t reclaims = 0, released_parked = 0, waited = 0, evicted_planned = 0, evicted_lru = 0,
-               evicted_state = 0, refusals = 0;
+               evicted_state = 0, lent = 0, refusals = 0;
   std::int64_t noted = 0, replays = 0;
   std::int64_t loads_on_demand = 0, loads_waited = 0, prefetched = 0;
   std::int64_t failed_writes = 0, disk_full = 0, in_order = 0;
@@ -174,6 +177,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   StoredPtr manage(const at::Tensor& tensor, bool state);
   void name(const StoredPtr& stored, Key key, std::int64_t look);
   const Planned* planned_for(Key key, std::int64_t look) const;
+  void count_plan(const Planned* planned, std::int64_t look);
   void set_pointer(Stored& stored, void* data);
   bool only_ours(const Stored& stored) const;
   bool movable(const Stored& stored) const;
@@ -201,6 +205,10 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
 
   std::int64_t drop_parked(std::int64_t missing, bool planned = false);
   std::int64_t start_writes(std::int64_t missing, Lock& lock);
+  std::int64_t lend(std::int64_t missing, Lock& lock);
+  bool lend(Stored& stored);
+  void own_pages(Stored& stored);
+  void take_back(Stored& stored);
   void write_ahead(Lock& lock);
 
   Memory& memory_;
@@ -227,6 +235,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   std::int64_t passive_mark_ = Budget::kNoCap;
   std::atomic<std::int64_t> managed_{0};
   std::int64_t step_start_ns_ = 0, step_wait_ns_ = 0;
+  std::thread::id actor_;  // who saves and reads
   bool closed_ = false;
   bool timing_ = false;  // by the tier's clock
 };

@@ -133,7 +133,7 @@ class Trainer:
             self._peak(),
             self._fixed(),
             after.get("hits", 0) - before.get("hits", 0),
-            after.get("misses", 0) - before.get("misses", 0),
+            sum(after.get(key, 0) - before.get(key, 0) for key in ("misses", "nearby")),
             after,
             torch.cuda.max_memory_reserved() if self.device.type == "cuda" else 0,
         )

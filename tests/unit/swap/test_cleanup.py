@@ -74,6 +74,27 @@ def test_an_error_in_the_middle_leaves_nothing(error: type[BaseException], tmp_p
     assert settled(model, before) == before
 
 
+def test_an_error_while_a_refusal_is_explained_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = transformer(2)
+    allocator.install()
+    before = state(model)
+
+    def broken(_self: MemorySession, _error: torch.OutOfMemoryError) -> BudgetError:
+        raise ArithmeticError("from the estimate")
+
+    def refused() -> None:
+        held = allocator.usage().allocated
+        with MemorySession(model, held + (256 << 10), folder=tmp_path, limit="64MiB"):
+            model(tokens(0)).sum().backward()
+
+    monkeypatch.setattr(MemorySession, "_refusal", broken)
+    with pytest.raises(ArithmeticError, match="from the estimate"):
+        refused()
+    assert settled(model, before) == before
+
+
 def test_an_error_in_an_optimizer_leaves_nothing(tmp_path: Path) -> None:
     model = transformer(1)
     adam = torch.optim.Adam(model.parameters())
