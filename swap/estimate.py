@@ -17,11 +17,14 @@ from torch.utils._pytree import tree_iter, tree_map
 from ithaca.swap.errors import Unsupported
 from ithaca.swap.size import show_bytes
 
-# A loss over the model's outputs holds about so many tensors of their size at once.
-LOSS_OPERANDS = 4
+# An operator of a loss over the model's outputs has about so many tensors of their size.
+LOSS_OPERANDS = 3
 # A node of autograd holds more than one operator's operands: a product of three tensors has five in
-# its backward. And operators allocate inside themselves.
-WORKSPACE = 1.75
+# its backward. With a disk, those that the operator at hand does not use leave in their place, if
+# they are large enough; without one, and below that, they stay. And operators allocate inside
+# themselves.
+WORKSPACE, HELD = 1.1, 1.75
+LEAVES_BYTES = 128 << 10
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,14 @@ class Estimate:
 
     @property
     def smallest_bytes(self) -> int:
-        """A budget that suffices when everything else is away."""
-        return self.parameter_bytes + self.gradient_bytes + int(self.operator_bytes * WORKSPACE)
+        """A budget that suffices when everything else is away, on a disk."""
+        return self.smallest(disk=True)
+
+    def smallest(self, *, disk: bool) -> int:
+        """The same; without a disk, what the program holds stays in memory."""
+        leaves = disk and self.operator_bytes >= 3 * LEAVES_BYTES
+        held = int(self.operator_bytes * (WORKSPACE if leaves else HELD))
+        return self.parameter_bytes + self.gradient_bytes + held
 
     def __str__(self) -> str:
         parts = (

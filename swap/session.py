@@ -39,6 +39,8 @@ Result = TypeVar("Result")
 SMALLEST_SHARE, SMALLEST, LARGEST_SMALL = 16384, 1024, 65536
 # To begin one on a GPU takes as long as a quarter of a mebibyte, and it has more to move.
 LARGEST_SMALL_ON_GPU = 1 << 20
+# An operator has about so many tensors of the size of the largest.
+OPERANDS = 3
 # Under a limit of the system, what stays free of it for each thread: the buffers of the math
 # library, which computes other bits if it does not get them.
 RESERVE_BYTES = 4 << 20
@@ -318,12 +320,16 @@ class MemorySession:
         )
 
     def _smallest(self, shapes: Shapes) -> int:
-        """From shapes alone; 0 for a model that needs values to run."""
+        """From shapes alone; for a model that needs values to run, from its requests so far."""
+        disk = self._folder is not None
         self._estimating = True
         try:
-            return estimate(self.model, shapes).smallest_bytes
+            return estimate(self.model, shapes).smallest(disk=disk)
         except Unsupported:
-            return 0
+            held = bytes_of([*self.model.parameters(), *self.model.buffers()])
+            gradients = bytes_of(part for part in self.model.parameters() if part.requires_grad)
+            operator = OPERANDS * allocator.usage().largest
+            return Estimate(held, gradients, 0, operator).smallest(disk=disk)
         finally:
             self._estimating = False
 

@@ -14,6 +14,7 @@
 
 #include "budget.h"
 #include "disk_io.h"
+#include "headroom.h"
 #include "observer.h"
 
 namespace {
@@ -54,6 +55,34 @@ int run(ithaca::DiskIo& disk, ithaca::DiskIo::Kind kind, std::vector<char>& byte
   return error.get();
 }
 
+// Memory whose pages become those of the file, and its own again.
+void check_exchange(const ithaca::DiskIo& disk, ithaca::Extent extent, std::vector<char>& bytes) {
+  const auto pages = static_cast<std::int64_t>(bytes.size()) / ithaca::DiskIo::kBlock *
+                     ithaca::DiskIo::kBlock;
+  if (pages == 0) return;
+  void* memory = std::aligned_alloc(ithaca::DiskIo::kBlock, static_cast<std::size_t>(pages));
+  expect(disk.map_at(extent, memory, pages), "the pages could not be exchanged");
+  expect(std::memcmp(memory, bytes.data(), static_cast<std::size_t>(pages)) == 0,
+         "the exchanged pages differ");
+  static_cast<char*>(memory)[0] = static_cast<char>(bytes[0] + 1);
+  expect(ithaca::DiskIo::unmap_at(memory, pages), "the pages could not be given back");
+  expect(static_cast<char*>(memory)[0] == 0, "memory that came back is not empty");
+  std::free(memory);
+}
+
+void check_headroom() {
+  ithaca::Headroom headroom;
+  expect(headroom.left(1 << 30), "no reserve is asked for");
+  headroom.set_reserve(4 << 20);
+  expect(headroom.left(1), "one byte is not worth a question");
+  expect(headroom.left(1 << 30) || ithaca::Headroom::limit() >= 0, "there is no limit");
+  expect(!headroom.refuses(), "nothing is refused unless it is told to");
+  headroom.refuse_one_in(4, 1);
+  int refused = 0;
+  for (int i = 0; i < 4000; ++i) refused += headroom.refuses();
+  expect(refused > 800 && refused < 1200, "not one in four was refused");
+}
+
 void check_disk(const std::string& folder) {
   ithaca::DiskIo disk(folder, 64 << 20, 2);
   disk.faults().longest = 8192;
@@ -68,6 +97,7 @@ void check_disk(const std::string& folder) {
     void* seen = disk.map(extent);
     expect(seen != nullptr && std::memcmp(seen, out.data(), size) == 0, "the mapping differs");
     if (seen != nullptr) ithaca::DiskIo::unmap(seen, extent.size);
+    check_exchange(disk, extent, out);
     disk.give_back(extent);
   }
   expect(disk.bytes_used() == 0, "extents were lost");
@@ -96,6 +126,7 @@ void check_observer() {
 
 int main() {
   check_budget();
+  check_headroom();
   check_disk(".");
   check_observer();
   if (failures == 0) std::puts("budget_test: ok");

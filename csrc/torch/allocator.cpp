@@ -34,6 +34,7 @@ struct CountedAllocator::Header {
   c10::DataPtr base;
   std::int64_t size;
   std::int64_t lent;  // bytes that do not count, since their pages are those of a file
+  std::uint64_t loose;  // its number among them; 0 if it is none
   bool exempt;
 };
 
@@ -74,8 +75,10 @@ c10::DataPtr CountedAllocator::place(std::size_t size, bool exempt, bool asks) {
     auto start = reinterpret_cast<std::uintptr_t>(base.get()) + kAlignment;
     if (large) start = (start + kPage - 1) / kPage * kPage;
     void* data = reinterpret_cast<void*>(start);
+    const auto bytes = static_cast<std::int64_t>(size);
+    const bool watched = large && !exempt && budget_.cap() != Budget::kNoCap;
     new (static_cast<char*>(data) - kAlignment)
-        Header{std::move(base), static_cast<std::int64_t>(size), 0, exempt};
+        Header{std::move(base), bytes, 0, watched ? loose_.add(data, bytes) : 0, exempt};
     return {data, data, &CountedAllocator::release, c10::Device(c10::kCPU)};
   } catch (...) {
     if (exempt) {
@@ -134,6 +137,9 @@ void CountedAllocator::release(void* data) {
   auto* header = reinterpret_cast<Header*>(static_cast<char*>(data) - kAlignment);
   Header taken = std::move(*header);
   header->~Header();
+  if (taken.loose != 0 && !the_allocator->loose_.remove(taken.loose)) {
+    (void)taken.base.release_context();  // lost, rather than a file's pages in the heap
+  }
   taken.base.clear();
   if (taken.exempt) {
     the_allocator->exempt_ -= taken.size;

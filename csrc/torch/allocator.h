@@ -11,6 +11,7 @@
 
 #include "../budget.h"
 #include "../headroom.h"
+#include "loose.h"
 #include "memory.h"
 
 namespace ithaca {
@@ -33,6 +34,7 @@ class CountedAllocator final : public c10::Allocator, public Memory {
   bool adopt(c10::StorageImpl& storage) override;
 
   void lend(void* data, std::int64_t bytes) override;
+  LooseBlocks* loose() override { return &loose_; }
 
   c10::Device device() const override { return c10::Device(c10::kCPU); }
   std::int64_t allocated() override { return budget_.allocated(); }
@@ -58,6 +60,7 @@ class CountedAllocator final : public c10::Allocator, public Memory {
   c10::Allocator* base_;
   Budget budget_;
   Headroom headroom_;
+  LooseBlocks loose_;
   std::atomic<std::int64_t> exempt_{0}, refused_{0};
 };
 

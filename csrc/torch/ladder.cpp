@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <unordered_set>
 
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 #include <c10/util/intrusive_ptr.h>
 
+#include "loose.h"
 #include "vault.h"
 
 namespace ithaca {
@@ -155,6 +157,7 @@ bool Vault::reclaim(std::int64_t size, std::int64_t missing) {
   }
   freed = std::max(freed, first - memory_.allocated());
   if (freed == 0) freed = lend(missing, lock);
+  if (freed == 0) freed = lend_loose(missing, lock);
   if (freed == 0) ++counters_.refusals;
   return freed > 0;
 }
@@ -180,6 +183,24 @@ std::int64_t Vault::lend(std::int64_t missing, Lock& lock) {
       freed += stored->nbytes / DiskIo::kBlock * DiskIo::kBlock;
     }
   }
+  return freed;
+}
+
+// And what nobody saved at all: gradients on their way.
+std::int64_t Vault::lend_loose(std::int64_t missing, Lock& lock) {
+  LooseBlocks* loose = memory_.loose();
+  if (!tier_ || loose == nullptr || std::this_thread::get_id() != actor_) return 0;
+  std::unordered_set<void*> managed;
+  for (const auto& [birth, stored] : by_birth_) managed.insert(stored->memory.get());
+  lock.unlock();
+  std::int64_t blocks = 0;
+  const std::int64_t freed =
+      loose->lend(*tier_, missing, managed, [&](void* data, std::int64_t bytes) {
+        memory_.lend(data, bytes);
+        ++blocks;
+      });
+  lock.lock();
+  counters_.lent += blocks;
   return freed;
 }
 
@@ -365,6 +386,9 @@ void Vault::close(bool restore) {
       forget_copy(*stored);
       stored->extent = {};
     }
+  }
+  if (LooseBlocks* loose = memory_.loose()) {
+    loose->take_back([&](void* data) { memory_.lend(data, 0); });
   }
   departing_.clear();
   timing_ = false;

@@ -13,6 +13,8 @@
 
 namespace ithaca {
 
+class LooseBlocks;
+
 class Memory {
  public:
   virtual ~Memory() = default;
@@ -32,6 +34,9 @@ class Memory {
   virtual void lend(void* data, std::int64_t bytes) {
     (void)data, (void)bytes;
   }
+
+  // What may leave although nobody saved it; or null.
+  virtual LooseBlocks* loose() { return nullptr; }
 
   // Bytes, now.
   virtual std::int64_t allocated() = 0;

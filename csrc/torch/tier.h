@@ -46,6 +46,7 @@ enum class Mutation : std::int64_t {
   kUseBeforeArrival,    // of copies in the device's order: nobody waits for what comes
   kReuseBeforeLeaving,  // memory is written to while its bytes are still on their way out
   kCopyBeforeCompute,   // a copy does not wait for the operator that makes what it copies
+  kWrongPages,          // what leaves in its place comes back as its neighbour in the file
 };
 
 class Tier {
@@ -110,6 +111,7 @@ class DiskTier final : public Tier {
     return {memory, [size = extent.size](void* mapped) { DiskIo::unmap(mapped, size); }};
   }
   bool map_at(Extent extent, void* memory, std::int64_t size) override {
+    if (mutation == Mutation::kWrongPages && extent.offset > 0) extent.offset -= DiskIo::kBlock;
     return disk_->map_at(extent, memory, size);
   }
   DiskIo* disk() override { return disk_.get(); }

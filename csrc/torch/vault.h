@@ -207,6 +207,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   std::int64_t start_writes(std::int64_t missing, Lock& lock);
   std::int64_t lend(std::int64_t missing, Lock& lock);
   bool lend(Stored& stored);
+  std::int64_t lend_loose(std::int64_t missing, Lock& lock);
   void own_pages(Stored& stored);
   void take_back(Stored& stored);
   void write_ahead(Lock& lock);

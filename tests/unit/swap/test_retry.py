@@ -98,11 +98,21 @@ def test_a_step_is_not_tried_again_once_the_optimizer_began(tmp_path: Path) -> N
 def test_gradients_from_before_are_refused(tmp_path: Path) -> None:
     model = Stumbling(nn.Linear(8, 8))
     allocator.install()
+
+    def step() -> None:
+        model(torch.ones(8, 8)).sum().backward()
+
+    def late() -> None:
+        step()
+        raise torch.OutOfMemoryError("behind the backward")
+
     with MemorySession(model, "1GiB", folder=tmp_path, limit="1GiB") as memory:
-        memory.run(lambda: model(torch.ones(8, 8)).sum().backward())
+        memory.run(step)
         model.times = 1
+        memory.run(step)  # fails in the forward, which has added to nothing yet
+        assert memory.retries == 1
         with pytest.raises(RuntimeError, match=r"call zero_grad\(set_to_none=True\)"):
-            memory.run(lambda: model(torch.ones(8, 8)).sum().backward())
+            memory.run(late)
 
 
 def test_a_budget_that_is_too_small_is_refused_with_a_number(tmp_path: Path) -> None:
