@@ -180,7 +180,7 @@ def lengths() -> tuple[int, int]:
 
 
 def same_length(folder: Path) -> tuple[list[int], list[tuple[int, int]]]:
-    """Plans so far and lengths behind each of nine steps: four one way, four the other, one back."""
+    """Plans and lengths behind each of nine steps: four one way, four the other, one back."""
     model = Forked()
     decided, seen = [], []
     with session(model, folder, 3 << 20) as memory:

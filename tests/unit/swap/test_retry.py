@@ -33,7 +33,7 @@ class Stumbling(nn.Module):
 
 
 def train(stumbles: dict[int, int], folder: Path, attempts: int = 3) -> tuple[list[Tensor], int]:
-    """State after three steps, and how many attempts were repeated; batch norm and dropout in it."""
+    """State after three steps with batch norm and dropout, and how many were tried again."""
     allocator.install()
     torch.manual_seed(3)
     model = Stumbling(convolutional())

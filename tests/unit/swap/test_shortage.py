@@ -61,7 +61,9 @@ def free():
 
 
 with MemorySession(model, "1GiB", folder=folder, limit="1GiB") as memory:
-    nn.Sequential(nn.Tanh(), nn.Tanh())(torch.randn(rows, width, requires_grad=True)).sum().backward()
+    before = torch.randn(rows, width, requires_grad=True)
+    nn.Sequential(nn.Tanh(), nn.Tanh())(before).sum().backward()
+    del before
     if limited:
         # For all results, each mapped with a page of malloc and two of ours, and little else.
         room = len(model) * (rows * width * 4 + 3 * 4096) + (200 << 10)
