@@ -275,6 +275,8 @@ Numbers memory_counters() {
   ITHACA_NUMBER(refusals);
   ITHACA_NUMBER(noted);
   ITHACA_NUMBER(replays);
+  ITHACA_NUMBER(skipped);
+  ITHACA_NUMBER(made_again);
   ITHACA_NUMBER(loads_on_demand);
   ITHACA_NUMBER(loads_waited);
   ITHACA_NUMBER(prefetched);
@@ -503,6 +505,19 @@ const at::Tensor& tensor_of(PyObject* object) {
   TORCH_CHECK(false, "this build of torch keeps its tensors in a way that is not known here");
 }
 
+// Null for an object that is no tensor: what another hook saved in a tensor's place.
+const at::Tensor* tensor_in(PyObject* object) {
+  PyObject* address = PyObject_GetAttrString(object, "_cdata");
+  if (address == nullptr) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  const auto wanted = reinterpret_cast<void*>(PyLong_AsUnsignedLongLong(address));
+  Py_DecRef(address);
+  const at::Tensor& tensor = tensor_of(object);
+  return tensor.unsafeGetTensorImpl() == wanted ? &tensor : nullptr;
+}
+
 void raise(const char* module, const char* type, const char* message) {
   PyObject* found = PyImport_ImportModule(module);
   PyObject* error = found != nullptr ? PyObject_GetAttrString(found, type) : nullptr;
@@ -609,5 +624,6 @@ extern "C" __attribute__((visibility("default"))) void* PyInit__C() {
                               .methods = methods};
   ithaca::Pause::begin = [] { return PyGILState_Check() != 0 ? PyEval_SaveThread() : nullptr; };
   ithaca::Pause::end = [](void* state) { PyEval_RestoreThread(state); };
+  ithaca::Again::tensor_in = [](void* object) { return tensor_in(static_cast<PyObject*>(object)); };
   return PyModule_Create2(&definition, kStableApi);
 }

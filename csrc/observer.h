@@ -34,7 +34,7 @@ struct Run {
 };
 
 enum class What : std::int64_t {
-  kRun, kSave, kAlias, kUse, kReleased, kFreed, kEnd, kReplay, kReplayed, kNoted
+  kRun, kSave, kAlias, kUse, kReleased, kFreed, kEnd, kReplay, kReplayed, kNoted, kCheap
 };
 
 // The state at one moment of a detailed step. Bytes; nanoseconds since the step began.

@@ -17,8 +17,8 @@ from ithaca.swap import allocator
 from ithaca.swap.blocks import BlockRun
 from ithaca.swap.plan import Plan
 from ithaca.swap.policy import Refusal, decide
-from ithaca.swap.replays import with_blocks
-from ithaca.swap.sequence import Names, rows_of, trace_of, triggers_of
+from ithaca.swap.replays import with_blocks, with_operators
+from ithaca.swap.sequence import Names, makers_of, rows_of, trace_of, triggers_of
 from ithaca.swap.signature import Signature
 from ithaca.swap.trace import Link, Trace
 
@@ -62,6 +62,7 @@ class Planning:
         held: parameters and buffers, and gradients, in bytes, now.
         inputs: of the blocks that ran in this step: the names of their inputs' storages.
         disk: whether there is one; without it, what has no plan is computed again.
+        recompute: whether single operators may be run again.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Planning:
         held: Callable[[], tuple[int, int]],
         inputs: Callable[[], dict[BlockRun, tuple[int, ...]]],
         disk: bool,
+        recompute: bool = True,
     ) -> None:
+        self._recompute = recompute
         self._inputs, self._disk = inputs, disk
         self._everything = False
         self._replays: frozenset[str] | None = None
@@ -174,6 +177,8 @@ class Planning:
             run: tuple(self._names.identity(key, key, 0) for key in keys)
             for run, keys in self._inputs().items()
         }
+        if self._recompute:
+            trace = with_operators(trace, makers_of(self._names, moments))
         trace = with_blocks(trace, inputs)
         # The first step of an optimizer leaves state behind that was not there when it began.
         grown = self._floating() - self._start

@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ithaca.swap.blocks import BlockRun
 from ithaca.swap.identity import Identity, Phase, SegmentKey
 from ithaca.swap.trace import Recipe, Replay, Role, Trace
+
+# What one operator takes, roughly: the call, and its operands and result.
+CALL_SECONDS, BYTES_PER_S = 5e-6, 2e9
+_CHEAP = "again:"
+
+
+def is_cheap(replay: str | None) -> bool:
+    """Whether a replay of this name is one operator, and not a block."""
+    return replay is not None and replay.startswith(_CHEAP)
+
+
+def with_operators(trace: Trace, makers: Sequence[tuple[Identity, tuple[Identity, ...]]]) -> Trace:
+    """The trace with a replay for every storage that one operator makes from others.
+
+    Args:
+        trace: of a step.
+        makers: for each such storage its name, and those of the inputs as far as they are known;
+            only their places count.
+    """
+    places = {
+        (identity.segment, identity.ordinal): index
+        for index, identity in enumerate(saved.identity for saved in trace.saved)
+    }
+    replays = []
+    for output, inputs in makers:
+        made = places.get((output.segment, output.ordinal))
+        found = {places.get((part.segment, part.ordinal)) for part in inputs}
+        read = tuple(sorted(index for index in found if index is not None))
+        if made is None or (read and read[-1] >= made):
+            continue
+        touched = sum(trace.saved[index].nbytes for index in (made, *read))
+        replays.append(
+            Replay(
+                name=f"{_CHEAP}{output.segment}#{output.ordinal}",
+                recipe=Recipe.CHEAP,
+                seconds=CALL_SECONDS + touched / BYTES_PER_S,
+                outputs=(made,),
+                inputs=read,
+            )
+        )
+    return replace(trace, replays=(*trace.replays, *replays))
 
 
 def with_blocks(trace: Trace, inputs: Mapping[BlockRun, tuple[Identity, ...]]) -> Trace:

@@ -8,19 +8,21 @@ from dataclasses import dataclass
 import torch
 
 from ithaca.swap.identity import Identity, Phase, SegmentKey
-from ithaca.swap.plan import Action, Plan
+from ithaca.swap.plan import Action, Decision, Plan
+from ithaca.swap.replays import is_cheap
 from ithaca.swap.trace import Link, Point, Saved, Segment, Trace
 
 # Columns of the observer's tables, as csrc/bindings.cpp writes them.
-RUN, SAVE, ALIAS, USE, RELEASED, FREED, END, REPLAY, REPLAYED, NOTED = range(10)
+RUN, SAVE, ALIAS, USE, RELEASED, FREED, END, REPLAY, REPLAYED, NOTED, CHEAP = range(11)
 WHAT = (
     *("segment", "save", "alias", "use", "released", "freed", "end"),
-    *("replay", "replayed", "noted"),
+    *("replay", "replayed", "noted", "cheap"),
 )
 PHASES = (Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER)
 ACTIONS = {Action.KEEP: 0, Action.SWAP: 1, Action.RECOMPUTE: 2}
 # To the disk behind pinned memory.
 SWAP_FAR = 4
+AGAIN = 5  # recompute, by one operator
 DTYPES = {
     number: str(dtype).removeprefix("torch.")
     for number, dtype in enumerate(
@@ -91,11 +93,17 @@ def rows_of(plan: Plan, names: Names, triggers: dict[Identity, list[Identity]]) 
         rows += [
             names.key(decision.identity),
             look_number(decision.identity),
-            SWAP_FAR if far else ACTIONS[decision.action],
+            _number(decision, far=far),
             len(follow),
             *follow,
         ]
     return rows
+
+
+def _number(decision: Decision, *, far: bool) -> int:
+    if is_cheap(decision.replay):
+        return AGAIN
+    return SWAP_FAR if far else ACTIONS[decision.action]
 
 
 def triggers_of(plan: Plan, trace: Trace) -> dict[Identity, list[Identity]]:
@@ -119,6 +127,23 @@ def triggers_of(plan: Plan, trace: Trace) -> dict[Identity, list[Identity]]:
         trigger: [identity for _, identity in sorted(reads, key=lambda read: read[0])]
         for trigger, reads in found.items()
     }
+
+
+def makers_of(
+    names: Names, moments: Sequence[Sequence[int]]
+) -> tuple[tuple[Identity, tuple[Identity, ...]], ...]:
+    """Storages that one operator makes, each with the storages that it reads, as logged."""
+    found: dict[int, list[int]] = {}
+    for moment in moments:
+        if moment[0] == CHEAP:
+            found.setdefault(moment[2], []).append(moment[3])
+    return tuple(
+        (
+            names.identity(output, output, 0),
+            tuple(names.identity(key, key, 0) for key in inputs if key != -1),
+        )
+        for output, inputs in found.items()
+    )
 
 
 @dataclass

@@ -157,6 +157,7 @@ class MemorySession:
                 self._persistent_bytes,
                 lambda: self._blocks.inputs,
                 self._away,
+                self._recompute,
             )
             self._blocks = Blocks(self.model, lambda: max(0, self._planning.slot), self._recomputes)
             for part in (self._planning, self._borders, self._states, self._blocks):
@@ -321,11 +322,13 @@ class MemorySession:
 
     def _smallest(self, shapes: Shapes) -> int:
         """From shapes alone; for a model that needs values to run, from its requests so far."""
-        disk = self._folder is not None
+        disk = self._folder is not None and self.device.type == "cpu"
         self._estimating = True
         try:
             return estimate(self.model, shapes).smallest(disk=disk)
         except Unsupported:
+            if self.device.type != "cpu":
+                return 0
             held = bytes_of([*self.model.parameters(), *self.model.buffers()])
             gradients = bytes_of(part for part in self.model.parameters() if part.requires_grad)
             operator = OPERANDS * allocator.usage().largest

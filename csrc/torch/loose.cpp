@@ -67,7 +67,7 @@ void LooseBlocks::take_back(const std::function<void(void*)>& back) {
 }
 
 bool LooseBlocks::Block::lend(Tier& to) {
-  const Extent place = to.take(size);
+  const Extent place = to.take(size, /*far=*/false);
   if (!place) return false;
   std::promise<int> written;
   Copies none;

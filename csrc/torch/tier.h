@@ -47,6 +47,7 @@ enum class Mutation : std::int64_t {
   kReuseBeforeLeaving,  // memory is written to while its bytes are still on their way out
   kCopyBeforeCompute,   // a copy does not wait for the operator that makes what it copies
   kWrongPages,          // what leaves in its place comes back as its neighbour in the file
+  kWrongOperator,       // what one operator made is made again by another one
 };
 
 class Tier {

@@ -1,3 +1,4 @@
+#include "registry.h"
 #include "vault.h"
 
 #include <c10/util/Exception.h>
@@ -26,38 +27,16 @@ std::int64_t now_ns() {
   return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
 }
 
-// Every alias that was packed and is alive, of all sessions: unpacking outlives a session.
-struct Registry {
-  std::mutex mutex;
-  std::unordered_map<const c10::TensorImpl*, std::shared_ptr<const Packed>> packed;
+// The key of the same save in the first micro-batch: what is planned there holds for the others.
+constexpr Key kFirstSlot = (Key{1} << 54) - 1;
 
-  std::shared_ptr<const Packed> find(const c10::TensorImpl* tensor) {
-    std::lock_guard lock(mutex);
-    const auto found = packed.find(tensor);
-    return found == packed.end() ? nullptr : found->second;
-  }
-  void add(const c10::TensorImpl* tensor, Packed entry) {
-    auto shared = std::make_shared<const Packed>(std::move(entry));
-    std::lock_guard lock(mutex);
-    packed.insert_or_assign(tensor, std::move(shared));
-  }
-  void sweep() {
-    std::vector<std::shared_ptr<const Packed>> dropped;  // freed without the lock
-    std::lock_guard lock(mutex);
-    for (auto entry = packed.begin(); entry != packed.end();) {
-      if (entry->second->tensor.expired()) {
-        dropped.push_back(std::move(entry->second));
-        entry = packed.erase(entry);
-      } else {
-        ++entry;
-      }
-    }
-  }
-  void forget(const Stored& stored) {
-    std::lock_guard lock(mutex);
-    for (const auto& weak : stored.packed) packed.erase(weak._unsafe_get_target());
-  }
-};
+// How many size buckets lie between two looks; below 0 for another type or rank. A size that was
+// never seen takes the decision of the nearest: the number of tokens routed to an expert varies.
+std::int64_t apart(std::int64_t planned, std::int64_t look) {
+  return planned >> 8 == look >> 8 ? std::abs((planned & 0xff) - (look & 0xff)) : -1;
+}
+
+}  // namespace
 
 Registry& registry() {
   static auto* const once = new Registry;
@@ -77,16 +56,6 @@ std::int64_t look_of(const at::Tensor& tensor) {
          (nbytes > 0 ? std::bit_width(nbytes) - 1 : 0);
 }
 
-// The key of the same save in the first micro-batch: what is planned there holds for the others.
-constexpr Key kFirstSlot = (Key{1} << 54) - 1;
-
-// How many size buckets lie between two looks; below 0 for another type or rank. A size that was
-// never seen takes the decision of the nearest: the number of tokens routed to an expert varies.
-std::int64_t apart(std::int64_t planned, std::int64_t look) {
-  return planned >> 8 == look >> 8 ? std::abs((planned & 0xff) - (look & 0xff)) : -1;
-}
-
-// "ReluBackward0"; nothing for a leaf.
 std::string origin_of(const at::Tensor& tensor) {
   const auto& node = tensor.grad_fn();
   if (!node) return "";
@@ -114,8 +83,6 @@ std::string origin_of(const at::Tensor& tensor) {
                     "its gradient, with torch.autograd.set_detect_anomaly(True, "
                     "check_nan=False).");
 }
-
-}  // namespace
 
 // What stands as the context of a storage's data pointer while we care for it.
 struct Vault::Lease {
@@ -153,12 +120,17 @@ void Vault::unprotect_all() {
 // --- saving --------------------------------------------------------------------------------------
 
 at::Tensor Vault::pack(const at::Tensor& tensor, bool named) {
+  if (named) {
+    if (at::Tensor hollow = skip(tensor); hollow.defined()) return hollow;
+  }
   at::Tensor alias = alias_of(tensor);
   Packed packed{WeakTensor(alias.getIntrusivePtr())};
   packed.version = tensor.is_inference() ? 0 : tensor._version();
   packed.origin = origin_of(tensor);
   packed.output = tensor.output_nr();
   const std::int64_t look = look_of(tensor);
+  // What could be done without it, for whoever plans.
+  const std::shared_ptr<Again> again = named && observer_.detailed() ? recipe_of(tensor) : nullptr;
   {
     Lock lock(mutex_);
     notice(lock);
@@ -177,6 +149,7 @@ at::Tensor Vault::pack(const at::Tensor& tensor, bool named) {
         if (new_name) name(packed.stored, packed.key, look);
         log(new_name ? What::kSave : What::kAlias, packed.key,
             new_name ? static_cast<Key>(stored.nbytes) : stored.key, look);
+        if (new_name && again) log_cheap(packed.key, *again);
       }
     }
     write_ahead(lock);
@@ -303,84 +276,6 @@ void Vault::log_run(What what) {
   log(what, kUnnamed, kUnnamed);
 }
 
-// --- what is computed again ----------------------------------------------------------------------
-
-at::Tensor Vault::note(const at::Tensor& tensor) {
-  Packed packed{WeakTensor(tensor.getIntrusivePtr())};
-  const std::int64_t look = look_of(tensor);
-  {
-    Lock lock(mutex_);
-    if (observer_.is_quiet() || !moves(tensor)) return {};
-    const c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
-    if (storages_.count(const_cast<c10::StorageImpl*>(storage)) != 0 ||
-        protected_.count(storage) != 0 || !memory_.counts(storage->data_ptr())) {
-      return {};
-    }
-    const Key next = observer_.current().key(observer_.current().saves);
-    const Planned* planned = planned_for(next, look);
-    if (planned != nullptr && planned->action != Action::kRecompute) return {};
-    notice(lock);
-    ++counters_.saves;
-    ++counters_.noted;
-    packed.key = observer_.save(look);
-    const auto known = noted_.find(storage);
-    packed.first = known == noted_.end() ? packed.key : known->second.first;
-    if (known == noted_.end()) {
-      if (plan_) count_plan(planned, look);
-      noted_.emplace(storage, Noted{tensor.storage().getWeakStorageImpl(), packed.key});
-      log(What::kNoted, packed.key, static_cast<Key>(storage->nbytes()), look);
-    } else {
-      log(What::kAlias, packed.key, packed.first, look);
-    }
-  }
-  packed.version = tensor._version();
-  packed.origin = origin_of(tensor);
-  packed.output = tensor.output_nr();
-  at::Tensor hollow = alias_of(tensor);
-  hollow.unsafeGetTensorImpl()->set_storage_keep_dtype(c10::Storage(
-      c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), 0,
-                                            c10::DataPtr(nullptr, tensor.device()),
-                                            nullptr, /*resizable=*/false)));
-  packed.tensor = WeakTensor(hollow.getIntrusivePtr());
-  registry().add(hollow.unsafeGetTensorImpl(), std::move(packed));
-  return hollow;
-}
-
-void Vault::used(const at::Tensor& hollow) {
-  const std::shared_ptr<const Packed> packed = registry().find(hollow.unsafeGetTensorImpl());
-  if (!packed) return;
-  if (mutation != Mutation::kNoVersionCheck && hollow._version() != packed->version) {
-    modified_in_place(hollow, *packed);
-  }
-}
-
-void Vault::read(const at::Tensor& hollow) {
-  const std::shared_ptr<const Packed> packed = registry().find(hollow.unsafeGetTensorImpl());
-  Lock lock(mutex_);
-  if (!packed || observer_.is_quiet()) return;
-  observer_.use(packed->key);
-  log(What::kUse, packed->key, packed->first);
-}
-
-void Vault::replay(bool begins) {
-  Lock lock(mutex_);
-  if (begins) ++counters_.replays;
-  if (begins && !observer_.is_quiet()) log_run(What::kReplay);
-  observer_.quiet(begins);
-  if (!begins && !observer_.is_quiet()) log_run(What::kReplayed);
-}
-
-Key Vault::key_of(const at::Tensor& tensor) {
-  if (tensor.layout() != at::kStrided || !tensor.has_storage()) return kUnnamed;
-  c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
-  Lock lock(mutex_);
-  if (const auto known = storages_.find(storage); known != storages_.end()) {
-    return known->second->key;
-  }
-  const auto noted = noted_.find(storage);
-  return noted == noted_.end() ? kUnnamed : noted->second.first;
-}
-
 // --- the step ------------------------------------------------------------------------------------
 
 void Vault::enter(std::int64_t module) {
@@ -481,6 +376,7 @@ at::Tensor Vault::unpack(const at::Tensor& alias) {
   if (!packed) return alias_of(alias);
   const bool watched = !alias.is_inference() && mutation != Mutation::kNoVersionCheck;
   if (watched && alias._version() != packed->version) modified_in_place(alias, *packed);
+  if (packed->vault) return packed->vault->make_again(alias, *packed);
   if (!packed->stored) return alias_of(alias);
   const StoredPtr& stored = packed->stored;
   const std::shared_ptr<Vault> self = stored->vault;

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "../observer.h"
+#include "again.h"
 #include "memory.h"
 #include "tier.h"
 
@@ -42,7 +43,14 @@ enum class Where {
   kLost,     // a session that ended in an error took it along
 };
 
-enum class Action : std::uint8_t { kKeep, kSwap, kRecompute, kPassive, kSwapFar };
+enum class Action : std::uint8_t {
+  kKeep,
+  kSwap,
+  kRecompute,  // by its block
+  kPassive,
+  kSwapFar,
+  kAgain,  // by one operator
+};
 
 // One storage in our care.
 struct Stored {
@@ -81,6 +89,8 @@ struct Packed {
   std::string origin;  // the node whose output it was when it was saved
   std::uint32_t output = 0;
   WeakTensor tensor;
+  std::weak_ptr<Again> again;  // how it is made, if it is hollow
+  std::shared_ptr<Vault> vault;  // of a hollow one
 };
 
 struct Planned {
@@ -95,7 +105,7 @@ struct Counters {
   std::int64_t saves = 0, managed_saves = 0, hits = 0, nearby = 0, misses = 0;
   std::int64_t reclaims = 0, released_parked = 0, waited = 0, evicted_planned = 0, evicted_lru = 0,
                evicted_state = 0, lent = 0, refusals = 0;
-  std::int64_t noted = 0, replays = 0;
+  std::int64_t noted = 0, replays = 0, skipped = 0, made_again = 0;
   std::int64_t loads_on_demand = 0, loads_waited = 0, prefetched = 0;
   std::int64_t failed_writes = 0, disk_full = 0, in_order = 0;
   std::int64_t wait_ns = 0, out_bytes = 0, in_bytes = 0, state_out_bytes = 0, state_in_bytes = 0;
@@ -118,8 +128,8 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   // changed since, and c10::OutOfMemoryError when there is no room for it.
   static at::Tensor unpack(const at::Tensor& alias);
 
-  // For a tensor that will be computed again: a hollow one, of the same sizes and version but
-  // without bytes, to be saved in its place. Undefined if it has to be packed instead.
+  // For a tensor that will be computed again with its block: a hollow one, of the same sizes and
+  // version but without bytes, to be saved in its place. Undefined if it has to be packed instead.
   at::Tensor note(const at::Tensor& tensor);
   // Throws stock autograd's error when what was noted was changed since.
   static void used(const at::Tensor& hollow);
@@ -171,8 +181,14 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
  private:
   using Lock = std::unique_lock<std::mutex>;
   struct Lease;
+  struct Quiet;
   static void release_lease(void* context);
 
+  at::Tensor skip(const at::Tensor& tensor);
+  static std::shared_ptr<Again> recipe_of(const at::Tensor& tensor);
+  at::Tensor hollow_of(const at::Tensor& tensor, Packed packed, std::shared_ptr<Again> again);
+  at::Tensor make_again(const at::Tensor& hollow, const Packed& packed);
+  void log_cheap(Key key, const Again& again);
   bool moves(const at::Tensor& tensor) const;
   StoredPtr manage(const at::Tensor& tensor, bool state);
   void name(const StoredPtr& stored, Key key, std::int64_t look);
@@ -227,6 +243,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   struct Noted {
     c10::weak_intrusive_ptr<c10::StorageImpl> storage;
     Key first;
+    std::weak_ptr<Again> again;
   };
   std::unordered_map<const c10::StorageImpl*, Noted> noted_;
   std::unordered_map<const c10::StorageImpl*, c10::weak_intrusive_ptr<c10::StorageImpl>> protected_;

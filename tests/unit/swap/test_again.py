@@ -1,0 +1,115 @@
+"""Saved tensors that one cheap operator makes again: products, GELU, SiLU, to the last bit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ithaca.swap import allocator, replays
+from ithaca.swap.replays import is_cheap
+from ithaca.swap.session import MemorySession
+from tests.unit.swap.tiny import WIDTH, Case, Outcome, tokens, train, transformer
+
+
+class Feed(nn.Module):
+    """A residual feed-forward layer with one activation."""
+
+    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+        self.activation, self.edit = activation, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, L, W] to the same."""
+        inner = self.up(x)
+        made = self.activation(inner)
+        out: Tensor = x + self.down(made)
+        if self.edit:
+            inner.add_(1)
+        return out
+
+
+def product(x: Tensor) -> Tensor:
+    """Of a tensor that needs a gradient with a view of another."""
+    return x.sigmoid() * x
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "GELU": F.gelu,
+    "GELU by tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "SiLU": F.silu,
+    "products": product,
+}
+
+
+def feeds(name: str) -> Case:
+    """Six layers with this activation."""
+    return Case(lambda: nn.Sequential(*(Feed(ACTIVATIONS[name]) for _ in range(6))), tokens)
+
+
+CASES = {name: feeds(name) for name in ACTIVATIONS} | {"norms and gates": Case(transformer, tokens)}
+
+
+@pytest.fixture(autouse=True)
+def free_of_charge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the policy chooses depends on times; here one operator always costs least."""
+    monkeypatch.setattr(replays, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(replays, "BYTES_PER_S", 1e15)
+
+
+def tight(case: Case, reference: Outcome, folder: Path) -> tuple[Outcome, Counter[str]]:
+    """At 50 %: the outcome, and how many storages were planned to be made again, and were."""
+    seen: list[MemorySession] = []
+    outcome = train(case, budget=reference.budget(0.5), folder=folder, prepare=seen.append)
+    report = seen[0].report()
+    planned = sum(
+        is_cheap(line.replay) for plan in report.plans.values() for line in plan.decisions
+    )
+    made = report.counters["made_again"]
+    return outcome, Counter(planned=planned, made=made)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_one_operator_makes_again_has_the_same_bits(name: str, tmp_path: Path) -> None:
+    reference = train(CASES[name])
+    outcome, count = tight(CASES[name], reference, tmp_path)
+    assert count["planned"] > 0
+    assert count["made"] > 0
+    assert outcome.same_as(reference)
+
+
+def test_another_operator_would_be_noticed(tmp_path: Path) -> None:
+    """The control."""
+    case = CASES["GELU"]
+    reference = train(case)
+    ops = allocator.operators()
+    ops.memory_mutate(8)
+    try:
+        outcome, count = tight(case, reference, tmp_path)
+    finally:
+        ops.memory_mutate(0)
+    assert count["made"] > 0
+    assert not outcome.same_as(reference)
+
+
+def test_an_input_that_is_edited_is_the_error_of_stock_autograd(tmp_path: Path) -> None:
+    case = CASES["GELU"]
+    reference = train(case)
+    allocator.install()
+    model = case.make()
+    with MemorySession(model, reference.budget(0.5), folder=tmp_path, limit="1GiB") as memory:
+        for step in range(3):
+            model.zero_grad()
+            model(case.inputs(step)).square().mean().backward()
+            memory.step()
+        assert memory.report().counters["made_again"] > 0
+        for part in model:  # type: ignore[attr-defined]
+            part.edit = True
+        loss = model(case.inputs(0)).square().mean()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
