@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from ithaca.swap import allocator, replays
 from ithaca.swap.replays import is_cheap
+from ithaca.swap.planning import Planning
 from ithaca.swap.session import MemorySession
+from ithaca.swap.trace import Link
 from tests.unit.swap.tiny import WIDTH, Case, Outcome, tokens, train, transformer
 
 
@@ -58,6 +60,8 @@ CASES = {name: feeds(name) for name in ACTIVATIONS} | {"norms and gates": Case(t
 @pytest.fixture(autouse=True)
 def free_of_charge(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the policy chooses depends on times; here one operator always costs least."""
+    slow = (Link("disk", 1e6, 1e6),)
+    monkeypatch.setattr(Planning, "_links", lambda _self: slow)
     monkeypatch.setattr(replays, "CALL_SECONDS", 0.0)
     monkeypatch.setattr(replays, "BYTES_PER_S", 1e15)
 
