@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ithaca.swap import allocator, replays
-from ithaca.swap.replays import is_cheap
 from ithaca.swap.planning import Planning
+from ithaca.swap.replays import is_cheap
 from ithaca.swap.session import MemorySession
 from ithaca.swap.trace import Link
 from tests.unit.swap.tiny import WIDTH, Case, Outcome, tokens, train, transformer
