@@ -24,7 +24,7 @@ from ithaca.swap.blocks import BlockRun, Blocks
 from ithaca.swap.borders import Borders
 from ithaca.swap.device import allocated_bytes, allocator_for, device_of, host_bytes
 from ithaca.swap.errors import BudgetError, Unsupported
-from ithaca.swap.estimate import Estimate, Shapes, estimate, shapes_of
+from ithaca.swap.estimate import LEAVES_BYTES, Estimate, Shapes, estimate, shapes_of
 from ithaca.swap.planning import Planning
 from ithaca.swap.report import Report
 from ithaca.swap.retry import Attempt
@@ -332,7 +332,9 @@ class MemorySession:
             held = bytes_of([*self.model.parameters(), *self.model.buffers()])
             gradients = bytes_of(part for part in self.model.parameters() if part.requires_grad)
             operator = OPERANDS * allocator.usage().largest
-            return Estimate(held, gradients, 0, operator).smallest(disk=disk)
+            if disk and operator >= OPERANDS * LEAVES_BYTES:
+                return held + gradients + operator
+            return Estimate(held, gradients, 0, operator).smallest(disk=False)
         finally:
             self._estimating = False
 
