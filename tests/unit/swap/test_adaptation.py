@@ -144,7 +144,10 @@ def test_a_size_bucket_is_part_of_the_identity(tmp_path: Path) -> None:
             before = memory.report().counters
             once(model, tokens(0), memory)
             after = memory.report().counters
-            return tuple(after[key] - before[key] for key in ("hits", "nearby", "misses"))  # type: ignore[return-value]
+            hits, nearby, misses = (
+                after[key] - before[key] for key in ("hits", "nearby", "misses")
+            )
+            return hits, nearby, misses
 
         for _ in range(3):
             known = step(256)
