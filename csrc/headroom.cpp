@@ -13,7 +13,7 @@ namespace {
 constexpr std::int64_t kShare = 8;
 // Under a limit, blocks from this size on are mapped one by one: what is freed goes back to the
 // system at once. In a heap it would stay between others, and count.
-constexpr int kMapped = 256 << 10;
+constexpr int kMapped = 64 << 10;
 
 std::int64_t limit_of(__rlimit_resource_t resource) {
   rlimit known{};

@@ -36,7 +36,8 @@ def test_the_text_has_every_figure(report: Report) -> None:
     for words in ("peak", "6 steps", "moved out", "hidden", "waited for", "computing again"):
         assert words in text
     assert report.peak_bytes <= report.budget_bytes
-    assert report.hidden_s + report.exposed_s >= report.copy_s > 0
+    # Three sums of nanoseconds, each rounded by itself.
+    assert report.hidden_s + report.exposed_s >= report.copy_s - 1e-9 > 0
 
 
 def test_every_decision_has_its_tensor_size_and_reason(report: Report) -> None:
