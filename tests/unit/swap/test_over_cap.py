@@ -7,13 +7,11 @@ take the rest. (A library that does not get its buffer computes in another order
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.limited_process import printed
 
 PROGRAM = """
 import json, resource, sys
@@ -73,22 +71,7 @@ print(json.dumps({"hash": total, "peak": allocator.usage().peak - base, "held": 
 
 def run(kind: str, folder: Path, cap: int, session: bool) -> dict[str, object]:
     """What the program prints."""
-    root = Path(__file__).parents[3]
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, kind, str(folder), str(cap), str(int(session))],
-        env={
-            **os.environ,
-            "PYTHONPATH": f"{root / 'src'}:{root}",
-            # Large blocks go back to the system at once; else the heap's holes count.
-            "MALLOC_ARENA_MAX": "1",
-            "MALLOC_MMAP_THRESHOLD_": "262144",
-        },
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    answer: dict[str, object] = json.loads(done.stdout)
+    answer: dict[str, object] = printed(PROGRAM, kind, folder, cap, int(session))
     return answer
 
 

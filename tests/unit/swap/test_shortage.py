@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +9,7 @@ import pytest
 
 from ithaca.swap import allocator
 from ithaca.swap.session import MemorySession
+from tests.helpers.limited_process import printed
 from tests.unit.swap.tiny import CASES, train
 
 
@@ -78,21 +75,7 @@ print(json.dumps([total, evicted]))
 
 def first_product(folder: Path, *, limited: bool, reserve: int = 4 << 20) -> tuple[list[int], int]:
     """The hash of the first large product of a process, and how often room had to be made."""
-    root = Path(__file__).parents[3]
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder), str(int(limited)), str(reserve)],
-        env={
-            **os.environ,
-            "PYTHONPATH": f"{root / 'src'}:{root}",
-            "MALLOC_ARENA_MAX": "1",
-            "MALLOC_MMAP_THRESHOLD_": "262144",
-        },
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    total, made_room = json.loads(done.stdout)
+    total, made_room = printed(PROGRAM, folder, int(limited), reserve)
     return total, made_room
 
 
