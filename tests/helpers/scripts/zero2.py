@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 import deepspeed
@@ -43,6 +44,10 @@ def main() -> None:
         print(f"step {step} rank {rank} loss {loss.item():.6f}")
     (args.out / f"{os.environ['RANK']}.json").write_text(json.dumps(losses))
     torch.distributed.destroy_process_group()
+    # DeepSpeed keeps its groups alive, with their threads. One that gives back a tensor while the
+    # interpreter ends aborts the process ("terminate called ..."): leave without that end.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
