@@ -9,70 +9,38 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from ithaca.planner.plan import Plan
 from ithaca.planner.program import Program
 from ithaca.planner.schedule import programs
-from ithaca.recovery.blame import OVERDUE_FACTOR
 from ithaca.recovery.decide import Decision
 from ithaca.recovery.failure import Failure, FailureClass
-from ithaca.recovery.meeting import kept_apart
 from ithaca.recovery.moves import moves
 from ithaca.recovery.orders import Orders
 from ithaca.recovery.regroup import at_once, current, regroup
 from ithaca.recovery.salvage import SalvageError
 from ithaca.recovery.standing import Standing
-from ithaca.recovery.strategy import Candidate, Rounds, single_holders
+from ithaca.recovery.strategy import Candidate, Rounds
 from ithaca.runtime.account import Account
 from ithaca.runtime.brain import Brain
 from ithaca.runtime.checkpoint.store import Found
 from ithaca.runtime.control.roll import Order, OrderKind, Roll
-from ithaca.runtime.crew import Silence
 from ithaca.runtime.deploy import deployments
-from ithaca.runtime.engine.drive import ChannelFailed
 from ithaca.runtime.events import Decided, FailureNoticed, WorkerLeft
 from ithaca.runtime.front import Desk
 from ithaca.runtime.journal import Choosing, Fencing, Journal, Settled
 from ithaca.runtime.mission import plan_chosen
 from ithaca.runtime.orders import Deployment, validation_due
+from ithaca.runtime.patience import DUMP_S, UNMET, MoreError, Patience, Pending
 from ithaca.runtime.timeouts import Timeouts
 
 _BARREN = 3
 """So many tries in a row that failed although nobody is to blame end the run."""
-_UNMET = 2
-"""So many such tries are taken for a link that is broken, if somebody is named."""
-_LOOK_S = 0.02
-"""Longest wait for answers before other evidence is looked at."""
-_DUMP_S = 0.03
-"""Longest wait for stacks, once everybody stands; one that is stopped cannot tell its own."""
 
 
 class RefusedError(Exception):
     """The run cannot go on; the text is the reason, in one line."""
-
-
-class _MoreError(Exception):
-    """Further workers failed: begin anew."""
-
-    def __init__(
-        self, failures: Sequence[Failure], reason: str = "", apart: int | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.failures = tuple(failures)
-        self.apart = apart
-        """Who lives, but keeps the others from meeting."""
-
-
-class Pending(Protocol):
-    """A call to some workers that is under way."""
-
-    @property
-    def waiting(self) -> frozenset[int]:
-        """Workers that have not answered yet."""
-
-    def poll(self, bound_s: float) -> dict[int, Any]:
-        """The answers so far; waits at most ``bound_s`` seconds for all."""
 
 
 class Hands(Protocol):
@@ -113,10 +81,6 @@ def _taints(failures: Sequence[Failure]) -> bool:
     return any(f.kind is FailureClass.CORRUPTION and f.worker is not None for f in failures)
 
 
-def _is_text(answer: object) -> bool:
-    return isinstance(answer, str)
-
-
 class Recovery:
     """Answers failures of one run; used by the controller's thread alone.
 
@@ -148,8 +112,8 @@ class Recovery:
         self._brain = brain
         self._journal = journal
         self._account = account
-        self._timeouts = timeouts
         self._ways = ways
+        self._patience = Patience(desk, hands.dump, ways.look, account.now, timeouts)
         self._goal: Candidate | None = None
         self._condemned: set[int] = set()
         """Fenced, and to be killed once the others train again."""
@@ -174,7 +138,7 @@ class Recovery:
         orders = {w: Orders(mission.plan, part, step, workers) for w, part in steady.items()}
         try:
             self._deploy(orders, "", validation_due(mission.job, step) and step == 0)
-        except _MoreError as more:
+        except MoreError as more:
             self.answer(more.failures)
 
     def answer(self, failures: Sequence[Failure]) -> None:
@@ -231,7 +195,7 @@ class Recovery:
 
         try:
             self._fence_and(act, ())
-        except _MoreError as more:
+        except MoreError as more:
             self.answer(more.failures)
 
     def _repeat(
@@ -243,11 +207,11 @@ class Recovery:
         while True:
             try:
                 self._fence_and(act, failures)
-            except _MoreError as more:
+            except MoreError as more:
                 failures = more.failures
                 barren = 0 if failures else barren + 1
-                if barren == _UNMET and more.apart is not None:
-                    failures, barren = (self._cut_off(more.apart, str(more)),), 0
+                if barren == UNMET and more.apart is not None:
+                    failures, barren = (self._patience.cut_off(more.apart, str(more)),), 0
                 if barren == _BARREN:
                     raise RefusedError(f"the workers that are left cannot meet: {more}") from more
                 if not failures:
@@ -262,7 +226,7 @@ class Recovery:
     def _fence_and(
         self, act: Callable[[int, Mapping[int, Standing]], None], failures: Sequence[Failure]
     ) -> None:
-        """One try: raises :class:`_MoreError` if others fail meanwhile."""
+        """One try: raises :class:`MoreError` if others fail meanwhile."""
         self._ways.point("before", "fence")
         generation = self._fence(failures)
         self._ways.point("after", "fence")
@@ -301,68 +265,12 @@ class Recovery:
         dumping = self._hands.dump([*members.known, *hung]) if hung else None
         standing = self._hands.stand(members.known, generation)
         try:
-            answers = self._wait(standing, self._stand_bound_s(), "when everybody had to stand")
+            standings = self._patience.stand(standing)
         finally:
-            self._tell(failures, dumping.poll(_DUMP_S) if dumping else {})
-        silent = {w: each for w, each in answers.items() if not isinstance(each, Standing)}
-        if silent:
-            raise _MoreError(
-                [self._silent(w, s, "when everybody had to stand") for w, s in silent.items()]
-            )
-        standings: dict[int, Standing] = answers
+            self._tell(failures, dumping.poll(DUMP_S) if dumping else {})
         members.raise_to(max((s.generation for s in standings.values()), default=generation))
         self._account.stood()
         return standings
-
-    def _wait(
-        self,
-        pending: Pending,
-        bound_s: float,
-        when: str,
-        meanwhile: Callable[[], None] = lambda: None,
-    ) -> dict[int, Any]:
-        """Everybody's answer, or :class:`_MoreError` as soon as somebody is known to have failed.
-
-        Who has not answered within the bound has failed; if nobody has, it is nobody's fault.
-        """
-        deadline = self._account.now() + bound_s
-        while True:
-            answers = pending.poll(_LOOK_S)
-            further = self._ways.look()
-            if not further and self._account.now() >= deadline and pending.waiting:
-                if not answers and len(pending.waiting) > 1:
-                    raise _MoreError((), f"nobody answered within {bound_s:g} s {when}")
-                further = self._late(pending.waiting, bound_s, when)
-            if further:
-                raise _MoreError(further)
-            if not pending.waiting:
-                return answers
-            meanwhile()
-
-    def _late(self, workers: Iterable[int], bound_s: float, when: str) -> tuple[Failure, ...]:
-        """The failures of those who did not answer, with what they were doing."""
-        answer = Silence(f"did not answer within {bound_s:g} s")
-        # Asked for before the fence, which changes it.
-        stacks = {w: s for w, s in self._hands.dump(workers).poll(_DUMP_S).items() if _is_text(s)}
-        return tuple(
-            replace(self._silent(worker, answer, when), traceback=stacks.get(worker, ""))
-            for worker in sorted(workers)
-        )
-
-    def _silent(self, worker: int, answer: Silence, when: str) -> Failure:
-        kind = FailureClass.CRASH if answer.dead else FailureClass.HANG
-        heard = self._desk.detector.heard().get(worker)
-        return Failure(
-            kind=kind,
-            worker=worker,
-            node=self._desk.facts[worker].node,
-            generation=self._desk.members.generation,
-            step=self._desk.recorder.ledger.committed,
-            action=heard.beat.action if heard else "",
-            evidence=f"{answer.reason} {when}",
-            seen_s=self._account.now(),
-            since_s=self._account.now(),
-        )
 
     def _tell(self, failures: Sequence[Failure], stacks: Mapping[int, object]) -> None:
         """The events of ``failures``, with the stacks of those that were asked for them."""
@@ -508,15 +416,8 @@ class Recovery:
         adopting = self._hands.adopt(
             deployments(desk.mission, desk.facts, orders, validate=validate, restore=restore)
         )
-        bound_s = self._timeouts.suspect_s + 2 * self._timeouts.grace_s
-        answers = self._wait(
-            adopting,
-            bound_s,
-            "when it got its orders",
-            # Who had come to the end of its training is called again once that is known.
-            meanwhile=lambda: self._ways.train(orders),
-        )
-        self._check_adopted(answers)
+        # Who had come to the end of its training is called again once that is known.
+        self._patience.meet(adopting, lambda: self._ways.train(orders))
         self._settled(plan)
 
     def _settled(self, plan: Plan) -> None:
@@ -528,54 +429,6 @@ class Recovery:
         desk.detector.clear(plan.workers)
         self._account.settled()
         self._ways.settled(plan)
-
-    def _check_adopted(self, answers: Mapping[int, object]) -> None:
-        """Raise :class:`_MoreError` unless everybody has taken its orders.
-
-        Those that only failed to meet others are not to blame while somebody is dead or late.
-        """
-        silent = {w: answer for w, answer in answers.items() if isinstance(answer, Silence)}
-        if not silent:
-            return
-        gone = [
-            self._silent(worker, answer, "when it got its orders")
-            for worker, answer in silent.items()
-            if answer.dead or answer.error is None
-        ]
-        reasons = "; ".join(f"worker {w}: {s.reason}" for w, s in sorted(silent.items()))
-        told = {
-            worker: each.error.absent if isinstance(each.error, ChannelFailed) else frozenset[int]()
-            for worker, each in silent.items()
-        }
-        raise _MoreError(gone, reasons, kept_apart(told, len(answers), self._needed()))
-
-    def _needed(self) -> frozenset[int]:
-        """Workers without which a layer would have no holder."""
-        plan = self._desk.members.plan
-        return frozenset(plan.holders(layer)[0] for layer in single_holders(plan))
-
-    def _cut_off(self, worker: int, reasons: str) -> Failure:
-        now = self._account.now()
-        return Failure(
-            kind=FailureClass.PARTITION,
-            worker=worker,
-            node=self._desk.facts[worker].node,
-            generation=self._desk.members.generation,
-            step=self._desk.recorder.ledger.committed,
-            evidence=f"it lives, but {_UNMET} times not everybody could meet: {reasons}",
-            seen_s=now,
-            since_s=now,
-        )
-
-    def _stand_bound_s(self) -> float:
-        """A worker comes to a named point behind the action that it is in."""
-        heard = self._desk.detector.heard().values()
-        longest_s = max((each.beat.expected_s for each in heard), default=0.0)
-        calm_s = max(self._timeouts.suspect_s, OVERDUE_FACTOR * longest_s)
-        if self._desk.members.settled < self._desk.members.plan.generation:
-            # They may still be waiting for somebody who never comes.
-            return calm_s + self._timeouts.grace_s
-        return calm_s
 
     def _record_committed(self, step: int, standings: Mapping[int, Standing]) -> None:
         """The newest committed step has a record, although its speaker may be gone."""
