@@ -8,6 +8,7 @@ three rules.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -88,6 +89,7 @@ def blame(
     programs: Mapping[int, Sequence[Program]],
     detect_s: float,
     late_s: float = 0.0,
+    needed: frozenset[int] = frozenset(),
 ) -> tuple[Suspect, ...]:
     """Who is to blame for a stand-still, by worker; nobody as long as somebody may be working.
 
@@ -97,8 +99,10 @@ def blame(
        waiting for nobody.
     3. *Circle*: nobody is blamed so far, and every worker that is not :data:`DONE` is overdue by
        :data:`PATIENCE` times and waits for another: a message was lost between two who both seem
-       well. Nothing tells which; the one that has waited longest is taken out, so that no wait is
-       for ever.
+       well. Who waits for somebody that has done its part is one end of a link on which nothing
+       arrives, the other is the other end. Of these ends one on most such links is taken out, so
+       that no wait is for ever; rather one that is not needed, and of several the one that has
+       waited longest.
 
     Args:
         signs: one for each worker of the plan that is not given up.
@@ -106,6 +110,7 @@ def blame(
         detect_s: the user's one number.
         late_s: by how much this process was late itself since the last look; all ages are less by
             that, as nobody's beat could have been taken meanwhile.
+        needed: those that nobody can take the place of.
     """
     known = {sign.worker: _discounted(sign, late_s) for sign in signs}
     if not known:
@@ -128,7 +133,7 @@ def blame(
             found[worker] = Suspect(worker, Reason.OVERDUE, evidence)
     busy = {worker: sign for worker, sign in known.items() if sign.action != DONE}
     if not found and busy and all(late[w] >= PATIENCE and graph[w] for w in busy):
-        found = _circle(busy, graph)
+        found = _circle(busy, graph, silent_links(busy.values(), programs), needed)
     return tuple(found[worker] for worker in sorted(found))
 
 
@@ -140,11 +145,31 @@ def waits_for(
     A worker that says itself that it waits, for something whose other ends have all passed, waits
     for these others: the message is on its way, or lost.
     """
+    return {
+        worker: behind or passed for worker, (behind, passed) in _partners(signs, programs).items()
+    }
+
+
+def silent_links(
+    signs: Iterable[Sign], programs: Mapping[int, Sequence[Program]]
+) -> tuple[tuple[int, int], ...]:
+    """Who waits for whom although the other has done its part: a message is lost, or on its way."""
+    return tuple(
+        (worker, other)
+        for worker, (behind, passed) in _partners(signs, programs).items()
+        for other in sorted(passed)
+        if not behind
+    )
+
+
+def _partners(
+    signs: Iterable[Sign], programs: Mapping[int, Sequence[Program]]
+) -> dict[int, tuple[frozenset[int], frozenset[int]]]:
+    """Of each worker those that are behind what it needs, and, if it says that it waits, the others
+    that it needs something of."""
     known = {sign.worker: sign for sign in signs}
     places = {worker: place(sign, programs.get(worker, ())) for worker, sign in known.items()}
-    return {
-        worker: frozenset(_needed(sign, places, programs, known)) for worker, sign in known.items()
-    }
+    return {worker: _needed(sign, places, programs, known) for worker, sign in known.items()}
 
 
 def place(sign: Sign, programs: Sequence[Program]) -> Place:
@@ -162,23 +187,23 @@ def _needed(
     places: Mapping[int, Place],
     programs: Mapping[int, Sequence[Program]],
     known: Mapping[int, Sign],
-) -> set[int]:
+) -> tuple[frozenset[int], frozenset[int]]:
     generation, step, which, position = places[sign.worker]
     others = known.keys() - {sign.worker}
     blocked = sign.action.startswith(WAIT)
     if position < 0:
         # A named point beside the Programs. Where it waits, it waits for those that lag behind;
         # if nobody does, for all.
-        behind = {o for o in others if places[o] < places[sign.worker]}
-        return (behind or set(others)) if blocked else set()
+        behind = frozenset(o for o in others if places[o] < places[sign.worker])
+        return (behind, frozenset(others)) if blocked else (frozenset(), frozenset())
     partners: dict[int, Place] = {}
     program = programs[sign.worker][which]
     for other, action in _counterparts(program, position, sign.worker, others):
         if other in others:
             at = _position(programs.get(other, ()), which, action)
             partners[other] = (generation, step, which, at)
-    behind = {other for other, needed in partners.items() if places[other] < needed}
-    return behind or (set(partners) if blocked else set())
+    behind = frozenset(other for other, needed in partners.items() if places[other] < needed)
+    return behind, frozenset(partners) if blocked else frozenset()
 
 
 def _counterparts(
@@ -227,14 +252,25 @@ def _position(programs: Sequence[Program], which: int, action: Action) -> int:
     return position + 1 if isinstance(action, Transfer) else position
 
 
-def _circle(known: Mapping[int, Sign], graph: Mapping[int, frozenset[int]]) -> dict[int, Suspect]:
-    worst = min(known, key=lambda worker: (-known[worker].since_s, worker))
-    others = ", ".join(f"w{worker}" for worker in sorted(graph[worst]))
+def _circle(
+    known: Mapping[int, Sign],
+    graph: Mapping[int, frozenset[int]],
+    links: Iterable[tuple[int, int]],
+    needed: frozenset[int],
+) -> dict[int, Suspect]:
+    """One end of a link on which nothing arrives; whoever has waited longest if there is none."""
+    ends = Counter(end for link in links for end in link if end in known)
+    most = max(ends.values(), default=0)
+    worst = [worker for worker in known if ends[worker] == most]
+    spared = [worker for worker in worst if worker not in needed] or worst
+    out = min(spared, key=lambda worker: (-known[worker].since_s, worker))
+    others = ", ".join(f"w{worker}" for worker in sorted(graph[out]))
+    why = "is at an end of a link on which nothing arrives" if most else "has waited longest"
     evidence = (
-        f"in {_where(known[worst])} for {known[worst].since_s:.1f} s; all workers wait for "
-        f"each other, it for {others}, so a message was lost; it has waited longest"
+        f"in {_where(known[out])} for {known[out].since_s:.1f} s; all workers wait for "
+        f"each other, it for {others}, so a message was lost; it {why}"
     )
-    return {worst: Suspect(worst, Reason.CIRCLE, evidence)}
+    return {out: Suspect(out, Reason.CIRCLE, evidence)}
 
 
 def _discounted(sign: Sign, late_s: float) -> Sign:

@@ -198,7 +198,10 @@ class Controller:
             note = self._mailbox.take(0.0)
         if self.front.draining and self._life.state is State.TRAINING:
             self._life.enter(State.DRAINING)
-        failures = self._detector.look(self._members.members, self._programs, self._settled_s)
+        members = self._members
+        failures = self._detector.look(
+            members.members, self._programs, self._settled_s, members.needed
+        )
         if failures or self._stuck():
             self._recovering(lambda: self._recovery.answer(failures), failures)
         elif self._may_change() and self._staff.all_at_work():

@@ -122,7 +122,11 @@ class Detector:
     # -- verdicts
 
     def look(
-        self, members: Sequence[int], programs: Mapping[int, Sequence[Program]], settled_s: float
+        self,
+        members: Sequence[int],
+        programs: Mapping[int, Sequence[Program]],
+        settled_s: float,
+        needed: frozenset[int] = frozenset(),
     ) -> tuple[Failure, ...]:
         """The failures that the evidence is enough for, first causes first.
 
@@ -131,6 +135,7 @@ class Detector:
             programs: of each, in the order in which it runs them in one step; none while nobody
                 is expected to work, and then only silence is held against anybody.
             settled_s: on the detector's clock, when this began to hold.
+            needed: those that nobody can take the place of.
         """
         with self._lock:
             now = self._now()
@@ -145,7 +150,7 @@ class Detector:
                 self._closed = {w: min(now, at + late_s) for w, at in self._closed.items()}
             found = self._certain(members, now)
             if not found:
-                found = self._suspected(members, programs, now, settled_s)
+                found = self._suspected(members, programs, now, settled_s, needed)
             return self._whole_nodes(found, members)
 
     def alarmed(self, members: Iterable[int]) -> float | None:
@@ -241,11 +246,12 @@ class Detector:
         programs: Mapping[int, Sequence[Program]],
         now: float,
         settled_s: float,
+        needed: frozenset[int],
     ) -> list[Failure]:
         signs = [self._sign(worker, now, settled_s) for worker in members]
         suspects = [
             suspect
-            for suspect in blame(signs, programs, self._detect_s)
+            for suspect in blame(signs, programs, self._detect_s, needed=needed)
             if programs or suspect.reason is Reason.SILENT
         ]
         kinds = {Reason.SILENT: FailureClass.HANG, Reason.OVERDUE: FailureClass.HANG,

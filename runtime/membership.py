@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 
 from ithaca.planner.plan import Plan
+from ithaca.recovery.strategy import single_holders
 from ithaca.runtime.control.surface import Fenced
 
 
@@ -43,6 +44,13 @@ class Membership:
         """Everybody who may take part: members and spares."""
         with self._lock:
             return (frozenset(self.plan.workers) | self.spares) - self.lost.keys()
+
+    @property
+    def needed(self) -> frozenset[int]:
+        """Members without which a layer would have no holder."""
+        with self._lock:
+            alone = single_holders(self.plan)
+            return frozenset(self.plan.holders(layer)[0] for layer in alone) - self.lost.keys()
 
     def admit(self, worker: int, generation: int) -> None:
         """Let a message of ``worker`` in.

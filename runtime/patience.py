@@ -13,7 +13,6 @@ from ithaca.recovery.blame import OVERDUE_FACTOR
 from ithaca.recovery.failure import Failure, FailureClass
 from ithaca.recovery.meeting import kept_apart
 from ithaca.recovery.standing import Standing
-from ithaca.recovery.strategy import single_holders
 from ithaca.runtime.crew import Silence
 from ithaca.runtime.engine.drive import ChannelFailed
 from ithaca.runtime.front import Desk
@@ -111,7 +110,7 @@ class Patience:
             worker: each.error.absent if isinstance(each.error, ChannelFailed) else frozenset[int]()
             for worker, each in silent.items()
         }
-        raise MoreError(gone, reasons, kept_apart(told, len(answers), self._needed()))
+        raise MoreError(gone, reasons, kept_apart(told, len(answers), self._desk.members.needed))
 
     def cut_off(self, worker: int, reasons: str) -> Failure:
         """The failure of a worker that lives, but kept the others from meeting."""
@@ -181,8 +180,3 @@ class Patience:
             # They may still be waiting for somebody who never comes.
             return calm_s + self._timeouts.grace_s
         return calm_s
-
-    def _needed(self) -> frozenset[int]:
-        """Workers without which a layer would have no holder."""
-        plan = self._desk.members.plan
-        return frozenset(plan.holders(layer)[0] for layer in single_holders(plan))

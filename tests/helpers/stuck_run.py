@@ -33,11 +33,20 @@ class Stand:
 
 
 class StuckRun:
-    """Two steps of ``programs``, in which ``victim`` never ends its action ``at`` of ``step``."""
+    """Two steps of ``programs``, in which ``victim`` never ends its action ``at`` of ``step``.
+
+    Between two workers of ``apart`` nothing arrives.
+    """
 
     def __init__(
-        self, programs: Mapping[int, Program], victim: int | None, step: int, at: int
+        self,
+        programs: Mapping[int, Program],
+        victim: int | None,
+        step: int,
+        at: int,
+        apart: frozenset[int] = frozenset(),
     ) -> None:
+        self.apart = apart
         self.programs = programs
         self.victim, self.stuck = victim, (step, at)
         self.step = dict.fromkeys(programs, 0)
@@ -72,7 +81,10 @@ class StuckRun:
         if isinstance(action, Compute):
             key = self._input(worker, action)
             return key is None or (step, worker, *key) in self.sent
-        return all(self._arrived(other, step, action) for other in self._others(worker, action))
+        return all(
+            not self.apart >= {worker, other} and self._arrived(other, step, action)
+            for other in self._others(worker, action)
+        )
 
     def _arrived(self, worker: int, step: int, action: Action) -> bool:
         at = self.programs[worker].actions.index(action)
@@ -109,7 +121,8 @@ class StuckRun:
     def _advance(self, worker: int) -> None:
         action = self._head(worker)
         if isinstance(action, Transfer) and action.op is Op.SEND:
-            self.sent.add((self.step[worker], action.peer, *action.key))
+            if not self.apart >= {worker, action.peer}:
+                self.sent.add((self.step[worker], action.peer, *action.key))
         self.position[worker] += 1
         if self.position[worker] == len(self.programs[worker].actions):
             self.step[worker] += 1

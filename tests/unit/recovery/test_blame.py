@@ -151,6 +151,49 @@ def test_a_circle_is_broken_in_the_end() -> None:
     assert "a message was lost" in found[0].evidence
 
 
+def parted(seed: int) -> tuple[frozenset[int], list[Sign], dict[int, tuple[Program, ...]]] | None:
+    """A pair between which nothing arrives, and where all are when nothing moves any more."""
+    rng = Random(seed)
+    programs = make_programs(random_plan(rng))
+    if len(programs) < 3:
+        return None
+    pair = frozenset(rng.sample(sorted(programs), 2))
+    run = StuckRun(programs, None, 0, 0, pair)
+    stands = run.play(rng)
+    late = DETECT_S * PATIENCE
+    signs = [sign(w, stands[w], late + rng.random()) for w in sorted(programs) if not run.done(w)]
+    return (pair, signs, {w: (p,) for w, p in programs.items()}) if signs else None
+
+
+def outsiders(seeds_: range) -> list[int]:
+    """Who was taken out although it was at no end of the broken link."""
+    found = []
+    for seed in seeds_:
+        scene = parted(seed)
+        if scene is not None:
+            pair, signs, by_worker = scene
+            ((worker, reason),) = accused(blame(signs, by_worker, DETECT_S))
+            assert reason is Reason.CIRCLE
+            found += [worker] if worker not in pair else []
+    return found
+
+
+def test_if_a_link_is_broken_one_of_its_ends_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert outsiders(range(200)) == []
+    # The control: without regard to the links, whoever happens to wait longest.
+    monkeypatch.setattr(blame_module, "silent_links", lambda *_: ())
+    assert outsiders(range(200))
+
+
+@pytest.mark.parametrize("needed", [0, 1])
+def test_of_two_ends_the_one_that_is_needed_stays(needed: int) -> None:
+    late = circle(DETECT_S * PATIENCE)
+    found = blame(late, reducing(), DETECT_S, needed=frozenset({needed}))
+    assert accused(found) == [(1 - needed, Reason.CIRCLE)]
+    everybody = blame(late, reducing(), DETECT_S, needed=frozenset({0, 1}))
+    assert accused(everybody) == [(1, Reason.CIRCLE)]
+
+
 def test_who_is_done_may_rest_and_is_no_part_of_a_circle() -> None:
     done = Sign(2, 0, 9, DONE, 1000.0, 0.1)
     assert blame([done], {}, DETECT_S) == ()
