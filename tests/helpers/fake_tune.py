@@ -5,7 +5,7 @@ Each is a real :class:`TrialProcess` in everything but its training, whose time 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from ithaca.tuners.loop.orders import Look, Outcome, Run
@@ -22,16 +22,41 @@ class FakeProcess:
     outcome: Outcome | None = None
 
 
+@dataclass
+class FakeDisk:
+    """What is on the disk: the newest step of each trial."""
+
+    kept: dict[int, int] = field(default_factory=dict)
+
+    def steps(self) -> dict[int, int]:
+        """Of every trial."""
+        return dict(self.kept)
+
+    def drop(self, trials: Iterable[int]) -> None:
+        """Forget states."""
+        for trial in trials:
+            self.kept.pop(trial, None)
+
+
 class FakeCrew:
     """Processes on a clock that :meth:`poll` moves; one step takes ``step_s`` seconds.
 
     Args:
         size: how many there are.
         value: of a job at a step.
+        disk: step of the state of each trial that outlives all of them.
     """
 
-    def __init__(self, size: int, value: Callable[[Run, int], float], step_s: float = 0.1) -> None:
-        self.now = 1000.0
+    def __init__(
+        self,
+        size: int,
+        value: Callable[[Run, int], float],
+        step_s: float = 0.1,
+        disk: FakeDisk | None = None,
+        now: float = 1000.0,
+    ) -> None:
+        self.now = now
+        self.disk = disk or FakeDisk()
         self.step_s = step_s
         self.value = value
         self.processes = {number: FakeProcess() for number in range(size)}
@@ -86,7 +111,8 @@ class FakeCrew:
         """Begin, if the state is where it should be."""
         process = self.processes.get(number)
         holder = process if source is None or source == number else self.processes.get(source)
-        fits = holder is not None and (not run.first or holder.kept.get(run.trial) == run.first)
+        found = holder is not None and holder.kept.get(run.trial) == run.first
+        fits = not run.first or found or self.disk.kept.get(run.trial) == run.first
         ready = process is not None and process.run is None and fits
         if process is not None and ready:
             self.first_steps.append((run.trial, run.first))
@@ -134,10 +160,11 @@ class FakeCrew:
             process.step = before  # it waits for somebody to take its state
             return
         if int(process.step) // 5 > int(before) // 5:  # a copy every five steps
-            partner.kept[run.trial] = int(process.step) // 5 * 5
+            partner.kept[run.trial] = self.disk.kept[run.trial] = int(process.step) // 5 * 5
         if process.step < run.last:
             return
         partner.kept[run.trial] = process.kept[run.trial] = run.last
+        self.disk.kept[run.trial] = run.last
         process.run = None
         process.outcome = Outcome(
             run.trial,

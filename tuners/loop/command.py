@@ -99,6 +99,8 @@ def tell_end(loaded: LoadedTune, folder: Path, ended: Ended, say: Say) -> int:
     )
     if number:
         say(f"report: {write_page(loaded.tune.name, folder)}")
+    if s.unsaved:
+        say(f"the last state is not on the disk, only in the processes: {s.unsaved}")
     if ended.stopped:
         say("to go on, for what is left of the budget: add --resume")
     if s.best is None or s.config is None:

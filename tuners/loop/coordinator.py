@@ -1,23 +1,25 @@
 """Runs a search on processes: asks, begins, tells, and puts right what is lost.
 
 It holds nothing that the journal and the processes do not: a new one reads the journal, asks the
-processes what they do and hold, and goes on. Trials are trained on meanwhile.
+processes what they do and hold, and goes on. Trials are trained on meanwhile. Where all processes
+are lost, states are on the disk.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from ithaca.runtime.errors import UserError
 from ithaca.tuners.journal import open_journal
+from ithaca.tuners.loop.elapsed import Elapsed
+from ithaca.tuners.loop.files import FOLDER, StateFiles
 from ithaca.tuners.loop.load import LoadedTune
 from ithaca.tuners.loop.orders import Look, Outcome, Run
 from ithaca.tuners.loop.record import (
-    BEGAN,
     JOURNAL,
     LOG,
     Begun,
@@ -34,6 +36,16 @@ from ithaca.tuners.trial import Asked, Failure, State
 _LATE_S, _CAP_LATE_S = 0.1, 2.0
 """So long after the end of the budget, or of its own time, a run may still say that it has ended;
 then its process is killed."""
+
+
+class Files(Protocol):
+    """States on the disk, as :class:`ithaca.tuners.loop.files.StateFiles` has them."""
+
+    def steps(self) -> dict[int, int]:
+        """The newest step of every trial that has a state there."""
+
+    def drop(self, trials: Iterable[int]) -> None:
+        """Remove states."""
 
 
 class Crew(Protocol):
@@ -93,6 +105,8 @@ class Summary:
         again: trials that had to begin anew although they had got further.
         over: nothing runs, and nothing more will.
         ended_s: when the last run ended.
+        before_s: of the time since the first ask, before the search was taken up again.
+        unsaved: why the last state could not be written to the disk; empty if it was.
     """
 
     now_s: float
@@ -106,6 +120,8 @@ class Summary:
     again: int
     over: bool
     ended_s: float
+    before_s: float = 0.0
+    unsaved: str = ""
 
 
 @dataclass
@@ -118,6 +134,7 @@ class Coordinator:
         crew: the processes.
         clock: wall clock in seconds; that of its successor must agree.
         expected: processes that are asked what they do before anything is begun.
+        files: states on the disk; default: those in the folder.
     """
 
     tune: LoadedTune
@@ -125,26 +142,30 @@ class Coordinator:
     crew: Crew
     clock: Callable[[], float]
     expected: frozenset[int] = frozenset()
+    files: Files | None = None
     _busy: dict[int, Busy] = field(default_factory=dict)
     _sending: dict[tuple[int, int], int] = field(default_factory=dict)
-    _origin: float | None = None
     _adopted: bool = False
     _lost: int = 0
     _again: int = 0
     _ended_s: float = 0.0
     _done: bool = False
+    _unsaved: str = ""
 
     def __post_init__(self) -> None:
         settings = self.tune.tune.settings(self.tune.steps)
         arms = self.tune.tune.make_arms()
         self.journal, self.search = open_journal(self.folder / JOURNAL, settings, arms)
-        began = self.folder / BEGAN
-        if began.exists():
-            self._origin = float(began.read_text())
+        if self.files is None:
+            self.files = StateFiles(self.folder / FOLDER)
+        self._elapsed = Elapsed(self.folder, self.clock)
         for line in read_lines(self.folder / LOG):
             self._lost += isinstance(line, Gone)
             self._again += isinstance(line, Begun) and line.again
-        self._ended_s = max((t.ended_s for t in self.search.trials.values()), default=0.0)
+        trials = self.search.trials.values()
+        self._ended_s = max((t.ended_s for t in trials), default=0.0)
+        self._elapsed.at_least(max((t.began_s for t in trials), default=0.0))
+        self._elapsed.at_least(self._ended_s)
         self._write(Took(self._now(), os.getpid(), self.journal.lines - 1))
 
     def close(self) -> None:
@@ -160,6 +181,7 @@ class Coordinator:
             UserError: every trial fails.
         """
         self.crew.poll(bound_s)
+        self._elapsed.beat()
         for number in self._drain_gone():
             self._lose(number)
         for number, look in list(self.crew.seen.items()):
@@ -192,6 +214,8 @@ class Coordinator:
             self._again,
             self._done,
             self._ended_s,
+            self._elapsed.before_s,
+            self._unsaved,
         )
 
     # -- what happened
@@ -219,6 +243,7 @@ class Coordinator:
     def _end(self, number: int, outcome: Outcome) -> None:
         """Write an outcome down, once, and let the process go."""
         if self._runs(outcome.trial, outcome.run):
+            self._unsaved = outcome.unsaved
             now_s = self._now()
             busy = self._busy.get(number)
             cost_s = now_s - busy.began_s if busy else outcome.seconds
@@ -246,6 +271,7 @@ class Coordinator:
         if trial.state in (State.DONE, State.FAILED):
             for number in self.crew.seen:
                 self.crew.drop(number, (outcome.trial,))
+            self._on_disk().drop((outcome.trial,))
         self._check_hope(outcome)
 
     def _check_hope(self, outcome: Outcome) -> None:
@@ -331,8 +357,12 @@ class Coordinator:
                 self._sending[trial, other] = step
                 self.crew.send(numbers[0], trial, other)
 
+    def _on_disk(self) -> Files:
+        assert self.files is not None
+        return self.files
+
     def _newest(self, trial: int) -> int:
-        """The last step of which a state is held; 0 if there is none."""
+        """The last step of which a process holds a state; 0 if there is none."""
         return max((look.kept.get(trial, 0) for look in self.crew.seen.values()), default=0)
 
     def _partner_of(self, number: int) -> int | None:
@@ -350,11 +380,10 @@ class Coordinator:
                 for number, look in self.crew.seen.items()
                 if number not in self._busy and look.trial is None and look.outcome is None
             ]
-            if not idle or (len(self.crew.seen) < 2 and self._origin is None):
+            if not idle or (len(self.crew.seen) < 2 and not self._elapsed.goes_on):
                 return
-            if self._origin is None:
-                self._origin = self.clock()
-                (self.folder / BEGAN).write_text(repr(self._origin))
+            if not self._elapsed.goes_on:
+                self._elapsed.begin()
             asked = self.search.ask(self._now())
             if asked is None:
                 # With nothing under way nothing will change any more.
@@ -378,10 +407,13 @@ class Coordinator:
             )
             self.journal.write(event)
             return
-        first = self._newest(asked.trial) if asked.resumed else 0
+        first = 0
+        if asked.resumed:
+            first = max(self._newest(asked.trial), self._on_disk().steps().get(asked.trial, 0))
         holders = [n for n, look in self.crew.seen.items() if look.kept.get(asked.trial) == first]
         number = next((n for n in idle if first and n in holders), idle[0])
-        source = holders[0] if first and number not in holders else None
+        # With no holder left it reads the disk itself.
+        source = holders[0] if first and holders and number not in holders else None
         again = first < trial.fidelity
         self._again += again
         partner = self._partner_of(number)
@@ -416,7 +448,7 @@ class Coordinator:
             self._note_lost(run.trial, 0.0)
 
     def _now(self) -> float:
-        return 0.0 if self._origin is None else self.clock() - self._origin
+        return self._elapsed.now_s()
 
     def _write(self, line: Line) -> None:
         write_line(self.folder / LOG, line)

@@ -6,12 +6,14 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ithaca.runtime.answers import finished, result
 from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.config.load import LoadedJob
 from ithaca.runtime.errors import UserError
+from ithaca.tuners.loop.files import FOLDER, StateFiles
 from ithaca.tuners.loop.orders import Look, Run
 from ithaca.tuners.loop.process import TrialProcess
 from ithaca.tuners.loop.state import Snapshot
@@ -25,8 +27,9 @@ def actor_class(base: type[TrialProcess] = TrialProcess) -> type[Any]:
     """The process as an actor that reaches the others by their handles."""
 
     class Actor(base):  # type: ignore[misc, valid-type]
-        def __init__(self, number: int, threads: int) -> None:
-            super().__init__(number, threads, self._deliver)
+        def __init__(self, number: int, threads: int, folder: Path | None = None) -> None:
+            files = None if folder is None else StateFiles(folder / FOLDER)
+            super().__init__(number, threads, self._deliver, files)
             self._others: dict[int, Any] = {}
 
         def meet(self, numbers: tuple[int, ...], *handles: Any) -> int:  # noqa: ANN401
@@ -53,9 +56,10 @@ class Hirer:
     Args:
         cluster: where.
         loaded: a job like those of the trials, to get warm with.
+        folder: of the search; states are written there.
     """
 
-    def __init__(self, cluster: Cluster, loaded: LoadedJob) -> None:
+    def __init__(self, cluster: Cluster, loaded: LoadedJob, folder: Path) -> None:
         import ray
 
         options = cluster.worker_options() | {"max_concurrency": _CALLS, "max_restarts": 0}
@@ -63,6 +67,7 @@ class Hirer:
         variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         actor = ray.remote(actor_class())
         self._class: Any = actor.options(runtime_env={"env_vars": variables}, **options)
+        self._folder = folder.resolve()
         self._given = (loaded.job, loaded.workload_config)
         self._next = 0
         self.handles: dict[int, Any] = {}
@@ -71,7 +76,7 @@ class Hirer:
     def begin(self) -> int:
         """Start one more; its number."""
         number, self._next = self._next, self._next + 1
-        handle = self._class.remote(number, self._given[0].cluster.threads)
+        handle = self._class.remote(number, self._given[0].cluster.threads, self._folder)
         self.handles[number] = handle
         self._coming[handle.prepare.remote(*self._given)] = number
         return number

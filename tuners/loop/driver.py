@@ -10,7 +10,8 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ithaca.runtime.errors import UserError
 from ithaca.runtime.lock import RunLock
 from ithaca.tuners.loop.coordinator import Coordinator, Summary
 from ithaca.tuners.loop.crew import ActorCrew, Hirer
+from ithaca.tuners.loop.elapsed import Elapsed
+from ithaca.tuners.loop.files import FOLDER, StateFiles
 from ithaca.tuners.loop.load import LoadedTune, middle
 
 _LOOK_S = 0.05
@@ -104,11 +107,12 @@ class CoordinatorProcess:
 
     def _work(self, expected: frozenset[int]) -> None:
         try:
-            coordinator = Coordinator(self._tune, self._folder, self._crew, time.time, expected)
-            try:
-                self._turns(coordinator)
-            finally:
-                coordinator.close()
+            with _alone(self._folder):
+                coordinator = Coordinator(self._tune, self._folder, self._crew, time.time, expected)
+                try:
+                    self._turns(coordinator)
+                finally:
+                    coordinator.close()
         except UserError as error:
             self._refused = str(error)
         except BaseException:
@@ -124,6 +128,29 @@ class CoordinatorProcess:
             self._gone |= before - set(self._crew.handles)
             if self._stop:
                 return
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds what only one coordinator may hold; that of a driver that was killed ends soon.
+
+    Raises:
+        UserError: it does not end.
+    """
+    lock, rest = RunLock(folder / "coordinator"), threading.Event()
+    until = time.monotonic() + _UP_S / 2
+    while True:
+        try:
+            lock.acquire()
+            break
+        except UserError:
+            if time.monotonic() > until:
+                raise
+        rest.wait(_LOOK_S)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Driver:
@@ -163,7 +190,8 @@ class Driver:
             UserError: the search cannot be carried out.
             RuntimeError: a mistake of ours ended the coordinator.
         """
-        hirer = Hirer(cluster, loaded)
+        hirer = Hirer(cluster, loaded, self._folder)
+        Elapsed(self._folder, time.time).stand_still()
         try:
             self._actor = _start(self._tune, self._folder)
             self._first(hirer)
@@ -195,8 +223,9 @@ class Driver:
                 self._replace(pulse, hirer)
                 summary = pulse.summary
                 if summary is not None:
-                    if summary.now_s > 0 and not startup_s:
-                        startup_s = time.monotonic() - began_s - summary.now_s
+                    here_s = summary.now_s - summary.before_s
+                    if here_s > 0 and not startup_s:
+                        startup_s = time.monotonic() - began_s - here_s
                     self._tell(summary)
                     if summary.over or self.stopping:
                         return Ended(summary, startup_s, not summary.over)
@@ -288,4 +317,7 @@ def search(
         with cluster:
             driver = Driver(tune, folder, tell)
             on_driver(driver)
-            return driver.run(cluster, loaded, began_s)
+            ended = driver.run(cluster, loaded, began_s)
+        if ended.summary.over:
+            StateFiles(folder / FOLDER).clear()
+        return ended

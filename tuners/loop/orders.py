@@ -60,6 +60,7 @@ class Outcome:
         seconds: since it was begun.
         pause_s: of them from the last step until another process held the state.
         nbytes: of the state.
+        unsaved: why the state is not on the disk; empty if it is, or need not be.
     """
 
     trial: int
@@ -74,6 +75,7 @@ class Outcome:
     seconds: float
     pause_s: float = 0.0
     nbytes: int = 0
+    unsaved: str = ""
 
 
 @dataclass(frozen=True, slots=True)

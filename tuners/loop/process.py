@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from ithaca.runtime.config.job import Job
 from ithaca.runtime.engine.layer_machine import NotFinite
 from ithaca.tuners.isolation import Ended
+from ithaca.tuners.loop.files import StateFiles
 from ithaca.tuners.loop.orders import Look, Outcome, Run
 from ithaca.tuners.loop.state import Snapshot
 from ithaca.tuners.loop.training import TrialTraining, one_thread
@@ -49,10 +50,14 @@ class TrialProcess:
         number: of the process.
         threads: intra-op threads.
         send: gives a state to another process.
+        files: where states are written too, for when all processes are lost; None for nowhere.
     """
 
-    def __init__(self, number: int, threads: int, send: Send) -> None:
+    def __init__(
+        self, number: int, threads: int, send: Send, files: StateFiles | None = None
+    ) -> None:
         self.number = number
+        self._files = files
         self._threads = threads
         self._send = send
         self._lock = threading.RLock()
@@ -90,7 +95,9 @@ class TrialProcess:
             elif kept is not None and kept.step == run.first:
                 state = kept
             elif run.first:
-                return False
+                state = self._files.read(run.trial, run.first) if self._files else None
+                if state is None:
+                    return False
             self._run, self._step, self._partner, self._stop = run, run.first, run.partner, False
         threading.Thread(
             target=self._work, args=(run, state), name=f"trial {run.trial}", daemon=True
@@ -183,7 +190,7 @@ class TrialProcess:
         training = TrialTraining(run.trial, run.job, run.options)
         if state is not None:
             training.take(state)
-        copies = _Copies(self._send_copy)
+        copies = _Copies(self._send_and_save)
         took: list[float] = []
         copied = time.monotonic()
         try:
@@ -201,7 +208,7 @@ class TrialProcess:
         value = self._value(run, training, losses, began)
         paused = time.monotonic()
         last = training.leave()
-        self._send_copy(last)
+        unsaved = self._send_and_save(last)
         with self._lock:
             self._shelf[run.trial] = last
         pause_s = time.monotonic() - paused
@@ -218,6 +225,7 @@ class TrialProcess:
             time.monotonic() - began,
             pause_s,
             last.nbytes,
+            unsaved,
         )
 
     @staticmethod
@@ -230,6 +238,31 @@ class TrialProcess:
         if not _reached(run, losses):
             raise MissedError(f"a loss of {run.target:g} was not reached in {run.last} steps")
         return run.spent_s + time.monotonic() - began
+
+    def _send_and_save(self, state: Snapshot) -> str:
+        """To the partner and to the disk at once; why it is not on the disk.
+
+        The disk is for when everybody is lost: if it cannot be written, the trial goes on.
+        """
+        errors: list[OSError] = []
+        files = self._files
+        if files is None:
+            self._send_copy(state)
+            return ""
+
+        def save() -> None:
+            try:
+                files.write(state)
+            except OSError as error:
+                errors.append(error)
+
+        saving = threading.Thread(target=save, name=f"save trial {state.trial}")
+        saving.start()
+        try:
+            self._send_copy(state)
+        finally:
+            saving.join()
+        return str(errors[0]) if errors else ""
 
     def _send_copy(self, state: Snapshot) -> None:
         """To the partner of the moment; waits for another one where that is gone."""
@@ -281,7 +314,7 @@ def _reached(run: Run, losses: list[float]) -> bool:
 class _Copies:
     """Sends copies of a state while training goes on; one at a time, the newest."""
 
-    def __init__(self, send: Callable[[Snapshot], None]) -> None:
+    def __init__(self, send: Callable[[Snapshot], object]) -> None:
         self._send = send
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None

@@ -12,8 +12,6 @@ from ithaca.tuners.loop.orders import Outcome
 
 LOG = "runs.jsonl"
 JOURNAL = "journal.jsonl"
-BEGAN = "began"
-"""Holds the wall clock's time of the first ask."""
 
 
 @dataclass(frozen=True, slots=True)

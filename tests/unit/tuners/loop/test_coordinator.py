@@ -43,13 +43,13 @@ def drive(
 ) -> Summary:
     """A whole search; ``strike`` says in which turns who is lost."""
     expected = frozenset(crew.processes)
-    one = make(tune, folder, crew, crew.clock, expected)
+    one = make(tune, folder, crew, crew.clock, expected, crew.disk)
     for turn in range(800):
         what = strike.get(turn, "")
         if what == "coordinator":
             one.close()
             crew.look()
-            one = make(tune, folder, crew, crew.clock, frozenset(crew.processes))
+            one = make(tune, folder, crew, crew.clock, frozenset(crew.processes), crew.disk)
         elif what:
             living = sorted(crew.processes)
             crew.lose(living[int(what) % len(living)])

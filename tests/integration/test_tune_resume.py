@@ -1,0 +1,111 @@
+"""``ithaca tune`` is killed as a whole, and ``--resume`` goes on: no trial begins anew."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ithaca.tuners.journal import read_journal
+from ithaca.tuners.loop.load import load_tune
+from ithaca.tuners.loop.record import JOURNAL, LOG, Begun, Ran, read_lines
+from ithaca.tuners.loop.training import TrialTraining
+
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
+
+SEARCH = """
+name: small
+job: job.yaml
+folder: found
+budget: 10min
+trials: 4
+workers: 2
+surrogate: random
+replicate: 100ms
+space:
+  optimizer.lr: {float: [1e-3, 1e-1], log: true}
+fidelity: {least: 6, most: 24, factor: 2}
+"""
+JOB = """
+name: tiny
+steps: 24
+workload:
+  use: lm
+  dim: 24
+  num_layers: 1
+  num_heads: 2
+  context: 32
+  batch_size: 2
+  data: {source: python, max_bytes: 200000}
+layout: {micro_batches: 2}
+validation: {batches: 1}
+"""
+PATIENCE_S = 120.0
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """``ithaca tune`` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ithaca", "tune", "search.yaml", *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def await_log(path: Path, process: subprocess.Popen[str]) -> None:
+    """Return when trials were promoted and others run."""
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until and process.poll() is None:
+        if sum(isinstance(line, Begun) and line.first > 0 for line in read_lines(path)):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"no trial was promoted: {process.communicate()[0]}")
+
+
+def test_a_search_goes_on_when_its_command_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(JOB)
+    (tmp_path / "search.yaml").write_text(SEARCH)
+    folder = tmp_path / "found"
+    killed = start(tmp_path)
+    await_log(folder / LOG, killed)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    before = (folder / JOURNAL).read_bytes()
+    again = start(tmp_path, "--resume")
+    said, _ = again.communicate(timeout=PATIENCE_S)
+    assert again.returncode == 0, said
+    assert "train it:  ithaca run job.yaml" in said
+    assert (folder / JOURNAL).read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+    assert not (folder / "states").exists()
+
+    search, _ = read_journal(folder / JOURNAL)
+    assert len(search.trials) == 4
+    assert all(trial.failure is None for trial in search.trials.values())
+    lines = list(read_lines(folder / LOG))
+    begun = [line for line in lines if isinstance(line, Begun)]
+    assert not any(line.again for line in begun)
+    # No begin lies below a rung that its trial had passed before.
+    passed: dict[int, int] = {}
+    for line in lines:
+        if isinstance(line, Ran) and line.value is not None:
+            passed[line.trial] = line.step
+        elif isinstance(line, Begun):
+            assert line.first >= passed.get(line.trial, 0)
+    # The same bits as a training without a search.
+    best = search.best
+    assert best is not None
+    loaded = load_tune(tmp_path / "search.yaml").job(search.full(best))
+    alone = TrialTraining(0, loaded.job, loaded.workload_config)
+    losses = {step: alone.train() for step in range(best.fidelity)}
+    runs = [line for line in lines if isinstance(line, Ran) and line.trial == best.number]
+    for run in runs:
+        assert [losses[step] for step in range(run.first, run.step)] == list(run.losses)
+    assert runs[-1].hash == alone.give().hash()
