@@ -33,7 +33,8 @@ class FaultKind(Enum):
     SLOW = "slow"
     """SIGSTOP and SIGCONT in turn: the process runs ``factor`` times slower."""
     PARTITION = "partition"
-    """Nothing more arrives on any connection of the process, and next to nothing leaves."""
+    """Nothing more arrives on any connection of the process, and next to nothing leaves; with
+    ``from`` only on those with that worker, which has to be on the same machine."""
     FLIP_PARAMETER = "flip-parameter"
     """One bit of a parameter, at rest."""
     FLIP_GRADIENT = "flip-gradient"
@@ -137,6 +138,7 @@ class Fault:
         for_s: seconds that it lasts; None for ever.
         factor: how many times slower a slow process runs.
         times: how many writes a disk fault meets.
+        other: the worker that a partition cuts off; None for everybody.
 
     Raises:
         FaultError: the parts do not go together.
@@ -151,6 +153,7 @@ class Fault:
     for_s: float | None = None
     factor: float = 3.0
     times: int = 1
+    other: int | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -194,6 +197,7 @@ class Fault:
         parts += [f"for {self.for_s!r}s"] if self.for_s is not None else []
         parts += [f"factor {self.factor!r}"] if self.kind is FaultKind.SLOW else []
         parts += [f"times {self.times}"] if self.kind in TAKES_TIMES else []
+        parts += [f"from w{self.other}"] if self.other is not None else []
         return " ".join(parts)
 
     @classmethod
@@ -261,6 +265,10 @@ def _check(fault: Fault) -> None:
     if not 1.0 < fault.factor <= 1000.0:
         raise FaultError(f"a slow process is more than 1 and at most 1000 times slower, not "
                          f"{fault.factor:g}")  # fmt: skip
+    if fault.other is not None and fault.kind is not FaultKind.PARTITION:
+        raise FaultError(f"'from' names whom a partition cuts off; '{kind}' has none")
+    if fault.other is not None and fault.other == fault.target:
+        raise FaultError(f"worker {fault.other} cannot be cut off from itself")
     if fault.nth < 1 or fault.times < 1:
         raise FaultError("'nth' and 'times' count from 1")
 
@@ -295,6 +303,12 @@ def _whole(text: str, what: str) -> int:
     return int(text)
 
 
+def _worker(text: str, what: str) -> int:
+    if text[:1] != "w" or not text[1:].isdecimal():
+        raise FaultError(f"{what} is followed by a worker such as w1, not {text[:60]!r}")
+    return int(text[1:])
+
+
 def _number(text: str, what: str) -> float:
     try:
         return float(text)
@@ -314,6 +328,7 @@ _READ = {
     "for": ("for_s", _seconds),
     "factor": ("factor", _number),
     "times": ("times", _whole),
+    "from": ("other", _worker),
 }
 
 Word = TypeVar("Word")

@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 import uuid
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +26,7 @@ import torch
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from ithaca.recovery.blame import DONE
-from ithaca.recovery.fault import Fault
+from ithaca.recovery.fault import Fault, FaultError
 from ithaca.recovery.standing import Standing
 from ithaca.runtime.checkpoint.reader import read_layer
 from ithaca.runtime.checkpoint.writer import write_layer
@@ -266,10 +267,12 @@ class _Part:
             on_order=self._take_order,
             on_fenced=self._fenced,
         )
+        self._processes: dict[int, str] = {}
+        """In a drill, machine and process of each worker that this one has met."""
         self._injector = Injector(
             assignment.worker,
             self._tell_fault,
-            Reach(trainer.parameters, trainer.gradients_so_far, self._notice),
+            Reach(trainer.parameters, trainer.gradients_so_far, self._notice, self._process_of),
         )
         trainer.holdings.computed = self._injector.computed
         if job.drills:
@@ -391,6 +394,7 @@ class _Part:
                 met = TCPStore(host, port, is_master=False, timeout=limit)
                 # A warm worker's store outlives the run: its keys must not meet another run's.
                 store = PrefixStore(self._run_key, met)
+                self._say_where(store)
             gather(
                 store,
                 plan.generation,
@@ -421,11 +425,28 @@ class _Part:
                 channel = GlooChannel(
                     *here, connect_s=bound_s, checked=checked, outgoing=self._injector.sent
                 )
+            self._learn_where(store, deployment.orders.members)
+            self._injector.met(deployment.orders.members)
         except RuntimeError as error:
             absent = error.workers if isinstance(error, AbsentWorkers) else frozenset[int]()
             raise ChannelFailed("meet", str(error), absent=absent) from error
         self._point("after", "meet")
         return channel
+
+    def _say_where(self, store: PrefixStore) -> None:
+        """In a drill, tell the others this process, so that a link to it can be cut."""
+        if self._assignment.job.drills:
+            store.set(f"process-{self._assignment.worker}", f"{socket.gethostname()} {os.getpid()}")
+
+    def _learn_where(self, store: PrefixStore, workers: Iterable[int]) -> None:
+        for worker in workers if self._assignment.job.drills else ():
+            self._processes[worker] = store.get(f"process-{worker}").decode()
+
+    def _process_of(self, worker: int) -> int:
+        node, _, pid = self._processes.get(worker, "").rpartition(" ")
+        if node != socket.gethostname():
+            raise FaultError(f"worker {worker} is not known here, or on another machine")
+        return int(pid)
 
     def _restore(self, deployment: Deployment) -> None:
         found = deployment.restore

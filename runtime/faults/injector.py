@@ -22,6 +22,7 @@ from ithaca.runtime.events import FaultInjected
 from ithaca.runtime.faults import process
 from ithaca.runtime.faults.disk import FaultyDisk
 from ithaca.runtime.faults.flip import flip
+from ithaca.runtime.faults.link import Link
 from ithaca.runtime.faults.partition import Partition
 
 
@@ -31,6 +32,10 @@ class InjectedError(RuntimeError):
 
 def _nothing() -> Sequence[Tensor]:
     return ()
+
+
+def _nobody(_: int) -> int:
+    raise FaultError("no other worker is known in this process")
 
 
 def _no_notice(_: float) -> None:
@@ -45,11 +50,13 @@ class Reach:
         parameters: the parameters at rest.
         gradients: gradients that were summed so far in this step.
         notice: tells the run that this node will be taken away in so many seconds.
+        process: the process of another worker on this machine; ``FaultError`` if there is none.
     """
 
     parameters: Callable[[], Sequence[Tensor]] = _nothing
     gradients: Callable[[], Sequence[Tensor]] = _nothing
     notice: Callable[[float], None] = _no_notice
+    process: Callable[[int], int] = _nobody
 
 
 class Injector:
@@ -77,6 +84,7 @@ class Injector:
         self._wire: list[Random] = []
         self._results: list[Random] = []
         self._partition: Partition | None = None
+        self._links: list[Link] = []
 
     def arm(self, faults: Iterable[Fault]) -> None:
         """Take those of ``faults`` that are meant for this process; each counts once."""
@@ -135,6 +143,20 @@ class Injector:
         partition = self._partition
         return address if partition is None or partition.over else partition.nowhere
 
+    def met(self, workers: Iterable[int]) -> None:
+        """Say that this worker met these: it did not, if a link to one of them is cut.
+
+        Making connections takes less time than finding them to cut them, so they are made, and the
+        meeting fails here instead, as it would if they could not have been.
+
+        Raises:
+            InjectedError: a link is cut.
+        """
+        apart = {link.other for link in self._links if not link.over} & set(workers)
+        if apart:
+            names = ", ".join(f"worker {other}" for other in sorted(apart))
+            raise InjectedError(f"no connection to {names}: a drill has cut it")
+
     def computed(self, gradients: Sequence[Tensor]) -> None:
         """Damage what was just computed, if that is the fault."""
         if self._results and any(gradient.numel() for gradient in gradients):
@@ -175,6 +197,10 @@ class Injector:
                 raise InjectedError(f"a drill asked for it: {fault}")
             case FaultKind.SLOW:
                 process.slow(os.getpid(), fault.for_s or 0.0, fault.factor)
+            case FaultKind.PARTITION if fault.other is not None:
+                link = Link(self._reach.process(fault.other), fault.other)
+                link.start(fault.for_s)
+                self._links.append(link)
             case FaultKind.PARTITION:
                 self._partition = Partition()
                 self._partition.start(fault.for_s)

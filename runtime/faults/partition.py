@@ -78,15 +78,23 @@ class Partition:
                 _change(descriptor, deaf=False)
 
     def _look(self) -> None:
-        for descriptor, inode in sockets():
+        for descriptor, inode in self._meant():
             if self._cut.get(descriptor) != inode:
                 _change(descriptor, deaf=True)
                 self._cut[descriptor] = inode
 
+    def _meant(self) -> Iterator[tuple[int, int]]:
+        """File descriptor and inode of the sockets to cut; those cut already may be left out."""
+        return sockets()
 
-def sockets() -> Iterator[tuple[int, int]]:
-    """File descriptor and inode of every socket of this process."""
-    for entry in Path("/proc/self/fd").iterdir():
+
+def sockets(pid: int | str = "self") -> Iterator[tuple[int, int]]:
+    """File descriptor and inode of every socket of a process; none if it is gone."""
+    try:
+        entries = list(Path(f"/proc/{pid}/fd").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    for entry in entries:
         with suppress(FileNotFoundError):
             kind, _, inode = os.readlink(entry).partition(":")
             if kind == "socket":

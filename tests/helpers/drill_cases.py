@@ -135,6 +135,14 @@ def disturbances() -> Iterator[Case]:
                    fast=worker == 2)  # fmt: skip
     yield Case("partition-3x1", "3x1", ("partition w2 at step 3 before F",),
                expect("hang|partition|crash"))  # fmt: skip
+    yield Case("link", "2x2", ("partition w2 at step 3 before SEND from w3",), expect("partition"),
+               fast=True)  # fmt: skip
+    yield Case("link-between-replicas", "2x2", ("partition w3 at step 3 before REDUCE from w1",),
+               expect("partition"))  # fmt: skip
+    # Broken just when the others meet without a third one: nobody can tell which end is at fault.
+    meeting = ("crash w5 at step 3 before B", "partition w2 at step 3 before meet from w3",
+               "partition w3 at step 3 before meet from w2")  # fmt: skip
+    yield Case("link-at-a-meeting", "3x2", meeting, expect("crash", "partition"))
     checked = {"integrity": {"wire": True}}
     for worker, point in ((0, "before SEND"), (2, "before REDUCE"), (3, "before SEND")):
         fault = f"flip-wire w{worker} at step 3 {point}"

@@ -48,6 +48,7 @@ def faults(draw: st.DrawFn) -> Fault:
         draw(seconds) if lasts else None,
         draw(st.floats(1.5, 100.0)) if kind is FaultKind.SLOW else 3.0,
         draw(st.integers(1, 9)) if kind in TAKES_TIMES else 1,
+        draw(st.none() | st.integers(100, 109)) if kind is FaultKind.PARTITION else None,
     )
 
 
@@ -82,6 +83,9 @@ def test_people_may_write_units() -> None:
         ("crash controller at step 3 before B", "the point is one of notice, fence"),
         ("slow w1 at step 3 for 1s factor 1", "times slower"),
         ("crash w1 at step 3 nth 0", "count from 1"),
+        ("partition w1 at step 3 from 2", "followed by a worker such as w1"),
+        ("partition w1 at step 3 from w1", "cut off from itself"),
+        ("crash w1 at step 3 from w2", "whom a partition cuts off"),
         ("", "is written like"),
     ],
 )
