@@ -17,8 +17,8 @@ from ithaca.swap import allocator
 from ithaca.swap.blocks import BlockRun
 from ithaca.swap.plan import Plan
 from ithaca.swap.policy import Refusal, decide
-from ithaca.swap.replays import with_blocks, with_operators
-from ithaca.swap.sequence import Names, makers_of, rows_of, trace_of, triggers_of
+from ithaca.swap.replays import Speed, with_blocks, with_operators
+from ithaca.swap.sequence import Names, made_of, makers_of, rows_of, trace_of, triggers_of
 from ithaca.swap.signature import Signature
 from ithaca.swap.trace import Link, Trace
 
@@ -74,7 +74,7 @@ class Planning:
         disk: bool,
         recompute: bool = True,
     ) -> None:
-        self._recompute = recompute
+        self._recompute, self._speed = recompute, Speed()
         self._inputs, self._disk = inputs, disk
         self._everything = False
         self._replays: frozenset[str] | None = None
@@ -109,7 +109,7 @@ class Planning:
         self._replays = known.replays if known.plan is not None else None
         if called.grad and self._first is None:
             self._first = known
-            new = not known.rows and known.refusal is None
+            new = known.plan is None and known.refusal is None
             if new:
                 ops.memory_detail()
             if new or detailed:
@@ -178,7 +178,9 @@ class Planning:
             for run, keys in self._inputs().items()
         }
         if self._recompute:
-            trace = with_operators(trace, makers_of(self._names, moments))
+            makers = makers_of(self._names, moments)
+            self._speed.observe(trace, makers, made_of(self._names, moments))
+            trace = with_operators(trace, makers, self._speed.bytes_per_s)
         trace = with_blocks(trace, inputs)
         # The first step of an optimizer leaves state behind that was not there when it began.
         grown = self._floating() - self._start

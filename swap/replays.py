@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ithaca.swap.blocks import BlockRun
 from ithaca.swap.identity import Identity, Phase, SegmentKey
 from ithaca.swap.trace import Recipe, Replay, Role, Trace
 
-# What one operator takes, roughly: the call, and its operands and result.
+# What one operator takes before any was observed: the call, and its operands and result.
 CALL_SECONDS, BYTES_PER_S = 5e-6, 2e9
 _CHEAP = "again:"
+# What is known of a storage that one operator makes again: its name, and those of the inputs.
+Maker = tuple[Identity, tuple[Identity, ...]]
 
 
 def is_cheap(replay: str | None) -> bool:
@@ -19,35 +21,77 @@ def is_cheap(replay: str | None) -> bool:
     return replay is not None and replay.startswith(_CHEAP)
 
 
-def with_operators(trace: Trace, makers: Sequence[tuple[Identity, tuple[Identity, ...]]]) -> Trace:
+@dataclass
+class Speed:
+    """How fast operators are that make saved tensors again, as observed so far.
+
+    Args:
+        touched_bytes: operands and results.
+        seconds: without the calls.
+    """
+
+    touched_bytes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Operands and results in a second; an assumption until something was observed."""
+        return self.touched_bytes / self.seconds if self.seconds > 0 else BYTES_PER_S
+
+    def observe(
+        self, trace: Trace, makers: Sequence[Maker], made: Sequence[tuple[Identity, float]]
+    ) -> None:
+        """Takes up a step: what was made again in it, and the seconds that each took."""
+        touched = {
+            trace.saved[output].identity: nbytes for output, _, nbytes in _touched(trace, makers)
+        }
+        places = {_place(identity): identity for identity in touched}
+        for identity, seconds in made:
+            known = places.get(_place(identity))
+            if known is not None:
+                self.touched_bytes += touched[known]
+                self.seconds += max(0.0, seconds - CALL_SECONDS)
+
+
+def _place(identity: Identity) -> tuple[SegmentKey, int]:
+    return identity.segment, identity.ordinal
+
+
+def _touched(trace: Trace, makers: Sequence[Maker]) -> Iterator[tuple[int, tuple[int, ...], int]]:
+    """Output, inputs and their bytes of every maker that the trace has."""
+    places = {_place(saved.identity): index for index, saved in enumerate(trace.saved)}
+    for output, inputs in makers:
+        made = places.get(_place(output))
+        found = {places.get(_place(part)) for part in inputs}
+        read = tuple(sorted(index for index in found if index is not None))
+        if made is None or (read and read[-1] >= made):
+            continue
+        yield made, read, sum(trace.saved[index].nbytes for index in (made, *read))
+
+
+def with_operators(
+    trace: Trace, makers: Sequence[Maker], bytes_per_s: float | None = None
+) -> Trace:
     """The trace with a replay for every storage that one operator makes from others.
 
     Args:
         trace: of a step.
         makers: for each such storage its name, and those of the inputs as far as they are known;
             only their places count.
+        bytes_per_s: operands and results of an operator in a second; ``None`` is not observed.
     """
-    places = {
-        (identity.segment, identity.ordinal): index
-        for index, identity in enumerate(saved.identity for saved in trace.saved)
-    }
-    replays = []
-    for output, inputs in makers:
-        made = places.get((output.segment, output.ordinal))
-        found = {places.get((part.segment, part.ordinal)) for part in inputs}
-        read = tuple(sorted(index for index in found if index is not None))
-        if made is None or (read and read[-1] >= made):
-            continue
-        touched = sum(trace.saved[index].nbytes for index in (made, *read))
-        replays.append(
-            Replay(
-                name=f"{_CHEAP}{output.segment}#{output.ordinal}",
-                recipe=Recipe.CHEAP,
-                seconds=CALL_SECONDS + touched / BYTES_PER_S,
-                outputs=(made,),
-                inputs=read,
-            )
+    rate = BYTES_PER_S if bytes_per_s is None else bytes_per_s
+    replays = [
+        Replay(
+            name=f"{_CHEAP}{trace.saved[made].identity.segment}#"
+            f"{trace.saved[made].identity.ordinal}",
+            recipe=Recipe.CHEAP,
+            seconds=CALL_SECONDS + touched / rate,
+            outputs=(made,),
+            inputs=read,
         )
+        for made, read, touched in _touched(trace, makers)
+    ]
     return replace(trace, replays=(*trace.replays, *replays))
 
 

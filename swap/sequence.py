@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -144,6 +145,21 @@ def makers_of(
         )
         for output, inputs in found.items()
     )
+
+
+def made_of(names: Names, moments: Sequence[Sequence[int]]) -> tuple[tuple[Identity, float], ...]:
+    """Storages that one operator made again in this step, each with the seconds that it took."""
+    found = []
+    began: Sequence[int] | None = None
+    for before, moment in pairwise(moments):
+        if moment[0] == REPLAY:
+            began = moment if before[0] == USE else None
+            key = before[3]
+        elif moment[0] == REPLAYED and began is not None:
+            seconds = (moment[5] - began[5] - (moment[6] - began[6])) / 1e9
+            found.append((names.identity(key, key, 0), max(0.0, seconds)))
+            began = None
+    return tuple(found)
 
 
 @dataclass

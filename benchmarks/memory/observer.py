@@ -2,14 +2,16 @@
 
 ``python benchmarks/memory/observer.py [--callgrind]``. Forward and backward of the same model, no
 memory saving in force: without anything, with a session that has room for all, and with
-torch.profiler in its three modes. Rounds take turns; medians of pairs. With ``--callgrind`` every
-arm runs under valgrind too, for two numbers of steps; the difference is instructions of a step,
-which do not depend on the load of the machine.
+torch.profiler in its three modes. Rounds take turns; medians of pairs. With ``--callgrind`` one
+step of every arm is counted in a process under valgrind, in instructions, which do not depend on
+the load of the machine; it needs valgrind with its headers, and a C++ compiler.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import re
 import shutil
 import statistics
@@ -17,8 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,6 +41,15 @@ PROFILERS: dict[str, dict[str, Any]] = {
     "profiler, stacks": {"with_stack": True},
 }
 ARMS = ("nothing", "observer", "session", *PROFILERS)
+# What tells callgrind where to begin and to end.
+MARKS = """
+#include <valgrind/callgrind.h>
+extern "C" void begin() { CALLGRIND_START_INSTRUMENTATION; CALLGRIND_ZERO_STATS; }
+extern "C" void end(const char* arm) {
+  CALLGRIND_DUMP_STATS_AT(arm);
+  CALLGRIND_STOP_INSTRUMENTATION;
+}
+"""
 Step = Callable[[], None]
 
 
@@ -110,65 +122,95 @@ def operators(model: Model) -> int:
         ops.memory_close(True)
 
 
-def repeat(name: str, model: Model, steps: int) -> None:
-    """For callgrind: so many steps of an arm in this process."""
+def counted(model: Model, names: Sequence[str], library: Path) -> None:
+    """Under callgrind: marks one step of each arm; what else this process does is not counted."""
     torch.set_num_threads(1)
     allocator.install()
     device = torch.device("cpu")
-    with arm(name, model.make(device), model.batch(0, device)) as step:
-        for _ in range(steps):
+    made, x = model.make(device), model.batch(0, device)
+    marks = ctypes.CDLL(str(library))
+    for name in names:
+        with arm(name, made, x) as step:
             step()
+            step()
+            step()  # a session has its plan now, and caches are full
+            gc.collect()
+            marks.begin()
+            step()
+            marks.end(name.encode())
 
 
-def instructions(name: str, model: Model, few: int = 2, many: int = 6) -> float:
-    """Instructions of one step of an arm; ``RuntimeError`` with valgrind's words if it fails."""
+def instructions(model: Model, names: Sequence[str]) -> dict[str, int]:
+    """Instructions of one step by arm; ``RuntimeError`` with the tool's words if it fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder, "marks.cpp"), Path(folder, "marks.so")
+        source.write_text(MARKS)
+        _run("c++", "-O1", "-shared", "-fPIC", str(source), "-o", str(library))
+        _run(
+            *("valgrind", "--tool=callgrind", "--instr-atstart=no"),
+            *(f"--callgrind-out-file={folder}/out", sys.executable, __file__),
+            *("--counted", model.name, str(library), *names),
+            # Without a seed of its own, sets of strings have another order in every process.
+            environment={"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "0"},
+        )
+        found = {}
+        for dump in Path(folder).glob("out.*"):
+            text = dump.read_text()
+            label = re.search(r"^desc: Trigger: Client Request: (.+)$", text, re.MULTILINE)
+            total = re.search(r"^(?:totals|summary): (\d+)", text, re.MULTILINE)
+            if label is not None and total is not None:
+                found[label[1]] = int(total[1])
+        return {name: found[name] for name in names}
 
-    def total(steps: int) -> int:
-        with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [
-                    *("valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out"),
-                    *(sys.executable, __file__, "--repeat", name, model.name, str(steps)),
-                ],
-                capture_output=True,
-                text=True,
-                env={"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"},
-            )
-        found = re.search(r"Collected : (\d+)", done.stderr)
-        if found is None:
-            raise RuntimeError(f"valgrind did not count: {done.stderr.strip()[-300:]}")
-        return int(found[1])
 
-    return (total(many) - total(few)) / (many - few)
+def _run(*command: str, environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]} failed: {done.stderr.strip()[-300:]}")
+
+
+def show_times(model: Model, rounds: int) -> None:
+    """A line for each arm: nanoseconds added to an operator, and the share of a step."""
+    seconds, count = timed(model, rounds), operators(model)
+    free = seconds["nothing"]
+    print(f"{model.name}: {count} operators, {statistics.median(free) * 1e3:.2f} ms a step")
+    for other in ARMS[1:]:
+        added = statistics.median(b - a for a, b in zip(free, seconds[other], strict=True))
+        share = statistics.median(b / a for a, b in zip(free, seconds[other], strict=True)) - 1
+        print(f"  {other:<28} {added / count * 1e9:9.0f} ns an operator  {share:+8.2%}")
+
+
+def show_instructions(model: Model, names: Sequence[str]) -> None:
+    """Likewise, in instructions."""
+    found, count = instructions(model, names), operators(model)
+    free = found["nothing"]
+    print(f"{model.name}: {count} operators, {free:,} instructions a step")
+    for other in names[1:]:
+        added = found[other] - free
+        print(f"  {other:<28} {added / count:9.0f} an operator  {added / free:+8.3%}")
 
 
 def main() -> int:
     """Prints a line for each arm and model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--callgrind", action="store_true")
+    parser.add_argument("--callgrind", action="store_true", help="count, in place of timing")
     parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=[*MODELS])
-    parser.add_argument("--repeat", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--arms", nargs="+", choices=ARMS[1:], default=[*ARMS[1:]])
+    parser.add_argument("--counted", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.repeat:
-        repeat(given.repeat[0], MODELS[given.repeat[1]], int(given.repeat[2]))
+    if given.counted:
+        name, library, *names = given.counted
+        counted(MODELS[name], names, Path(library))
         return 0
     if given.callgrind and shutil.which("valgrind") is None:
         parser.error("--callgrind needs valgrind, which is not installed here")
     for name in given.models:
-        model = MODELS[name]
-        seconds, count = timed(model, given.rounds), operators(model)
-        free = seconds["nothing"]
-        print(f"{name}: {count} operators, {statistics.median(free) * 1e3:.2f} ms a step")
-        for other in ARMS[1:]:
-            added = statistics.median(b - a for a, b in zip(free, seconds[other], strict=True))
-            share = statistics.median(b / a for a, b in zip(free, seconds[other], strict=True)) - 1
-            print(f"  {other:<28} {added / count * 1e9:9.0f} ns an operator  {share:+8.2%}")
-    if given.callgrind:
-        base = instructions("nothing", TINY)
-        print(f"{TINY.name}: {base:.0f} instructions a step")
-        for other in ARMS[1:]:
-            print(f"  {other:<28} {instructions(other, TINY) - base:+.0f}")
+        if given.callgrind:
+            show_instructions(MODELS[name], ["nothing", *given.arms])
+        else:
+            show_times(MODELS[name], given.rounds)
+        sys.stdout.flush()
     return 0
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ithaca.swap import allocator, replays
 from ithaca.swap.planning import Planning
-from ithaca.swap.replays import is_cheap
+from ithaca.swap.replays import Speed, is_cheap
 from ithaca.swap.session import MemorySession
 from ithaca.swap.trace import Link
 from tests.unit.swap.tiny import WIDTH, Case, Outcome, tokens, train, transformer
@@ -85,6 +85,24 @@ def test_what_one_operator_makes_again_has_the_same_bits(name: str, tmp_path: Pa
     assert count["planned"] > 0
     assert count["made"] > 0
     assert outcome.same_as(reference)
+
+
+def test_the_speed_of_operators_is_observed(tmp_path: Path) -> None:
+    """In steps that are looked at in detail while a plan is in force."""
+    case = CASES["SiLU"]
+    reference = train(case)
+    speed = Speed()
+    allocator.install()
+    model = case.make()
+    budget = reference.budget(0.5)
+    with MemorySession(model, budget, folder=tmp_path, limit="1GiB", detail_every=2) as memory:
+        memory._planning._speed = speed
+        for step in range(5):
+            model.zero_grad()
+            model(case.inputs(step)).square().mean().backward()
+            memory.step()
+    assert speed.seconds > 0
+    assert speed.bytes_per_s == speed.touched_bytes / speed.seconds
 
 
 def test_another_operator_would_be_noticed(tmp_path: Path) -> None:
