@@ -61,7 +61,7 @@ class Job:
 
 JOBS = (
     Job("activations", 192 * MIB, 256, 6, 24, 256),
-    Job("states", 192 * MIB, 384, 9, 8, 256),
+    Job("states", 192 * MIB, 384, 9, 9, 256),
 )
 SMALL = (
     Job("activations", 64 * MIB, 128, 6, 20, 256, steps=2),

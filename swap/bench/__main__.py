@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--budgets", nargs="+", type=int, default=[100, 60, 40, 25, 15])
     made.add_argument("--gbps", nargs="+", type=float, default=[0.0], help="0: the link as it is")
     made.add_argument("--rounds", type=int, default=9)
+    made.add_argument("--untimed", action="store_true", help="all but times: for a busy machine")
     made.add_argument("--link", action="store_true", help="only the way to pinned host memory")
     made.add_argument("--changes", action="store_true", help="what changes cost, at 40 percent")
     return made
@@ -64,7 +65,7 @@ def main() -> int:
     ]
     arms = given.arms or (GPU_ARMS if on_gpu else CPU_ARMS)
     path = given.csv or given.folder / f"memory_{given.device}.csv"
-    for rows in fill(path, cells, arms, given.folder, given.rounds):
+    for rows in fill(path, cells, arms, given.folder, given.rounds, timed=not given.untimed):
         sys.stdout.write(show(rows) + "\n")
         sys.stdout.flush()
     return 0

@@ -151,11 +151,8 @@ ARMS: dict[str, Arm] = {
     "recompute only": without_disk,
     "ours": session,
 }
-# The others need a second memory to copy to.
-CPU_ARMS = (
-    *("nothing", "full checkpointing", "selective checkpointing", "published"),
-    *("swap only", "recompute only", "ours"),
-)
+# The other one needs a second memory to copy to; save_on_cpu copies within the only one there is.
+CPU_ARMS = tuple(name for name in ARMS if name != "offload")
 GPU_ARMS = tuple(ARMS)
 # Their peak is what it is, whatever the budget.
 FIXED_ARMS = frozenset(

@@ -1,7 +1,8 @@
 """The table: every arm on every model, budget and link, a cell at a time, kept in a CSV file.
 
 A cell that is in the file is not measured again. In a cell all arms take turns, a step each, in
-an order that rotates; what is compared are pairs of steps of the same round.
+an order that rotates; what is compared are pairs of steps of the same round. On a machine that
+does something else too, cells can be filled without their times: a later call adds these.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ithaca.swap.bench.arms import FIXED_ARMS, Limits
@@ -23,6 +25,8 @@ FIELDS = (
     *("hits_percent", "bound_s", "same_bits", "refused", "reserved_MiB"),
 )
 REFERENCE = "nothing"
+# What a machine that is not quiet cannot say.
+TIMES = ("median_s", "ratio", "copied_s", "waited_s", "bound_s")
 # Before the first step that counts: one passive, one with a plan in the making, two with it.
 WARM_UP = 4
 MIB = 1 << 20
@@ -66,9 +70,15 @@ class _Measured:
 
 
 def measure(
-    cell: Cell, arms: Sequence[str], folder: Path, rounds: int, threads: int = 2
+    cell: Cell,
+    arms: Sequence[str],
+    folder: Path,
+    rounds: int,
+    threads: int = 2,
+    *,
+    timed: bool = True,
 ) -> list[dict[str, str]]:
-    """The rows of a cell.
+    """The rows of a cell; if they are not ``timed``, an arm at a time, and without times.
 
     Raises:
         TimeoutError: an arm hangs.
@@ -76,11 +86,14 @@ def measure(
     """
     limits = Limits(0, folder, bytes_per_s=int(cell.gb_per_s * 1e9))
     setting = Setting(cell.model, REFERENCE, limits, cell.device, threads)
-    done = (_one_by_one if cell.device == "cuda" else _in_turns)(cell, setting, arms, rounds)
+    alone = cell.device == "cuda" or not timed
+    arm_by_arm = partial(_one_by_one, bound=timed)
+    done = (arm_by_arm if alone else _in_turns)(cell, setting, arms, rounds)
     reference = done.digests[REFERENCE]
     return [
         _row(cell, arm, done.taken, done.budget, done.bound)
         | {"same_bits": str(done.digests[arm] == reference) if done.digests[arm] else ""}
+        | ({} if timed else dict.fromkeys(TIMES, ""))
         for arm in done.taken
     ]
 
@@ -112,7 +125,9 @@ def _in_turns(cell: Cell, setting: Setting, arms: Sequence[str], rounds: int) ->
     return done
 
 
-def _one_by_one(cell: Cell, setting: Setting, arms: Sequence[str], rounds: int) -> _Measured:
+def _one_by_one(
+    cell: Cell, setting: Setting, arms: Sequence[str], rounds: int, *, bound: bool = True
+) -> _Measured:
     """On a GPU, whose memory is for one of them at a time. Its times do not drift as a CPU's do."""
     with Rival(setting) as reference:
         done = _Measured(_free(cell, reference))
@@ -129,7 +144,7 @@ def _one_by_one(cell: Cell, setting: Setting, arms: Sequence[str], rounds: int) 
             refused = bool(steps[-1].refused)
             done.taken[arm] = steps[-1:] if refused else steps[WARM_UP:]
             done.digests[arm] = "" if refused else rival.digest()
-            if arm == "ours" and not refused:
+            if arm == "ours" and not refused and bound:
                 done.bound = rival.bound(_median(done.taken[REFERENCE]))
     return done
 
@@ -205,21 +220,36 @@ def known(path: Path) -> dict[tuple[str, ...], list[dict[str, str]]]:
     return found
 
 
+def _is_whole(rows: Sequence[dict[str, str]], arms: Sequence[str], *, timed: bool) -> bool:
+    have = {row["arm"] for row in rows if row["median_s"] or row["refused"] or not timed}
+    return have.issuperset(arms)
+
+
 def fill(
-    path: Path, cells: Iterable[Cell], arms: Sequence[str], folder: Path, rounds: int
+    path: Path,
+    cells: Iterable[Cell],
+    arms: Sequence[str],
+    folder: Path,
+    rounds: int,
+    *,
+    timed: bool = True,
 ) -> Iterator[list[dict[str, str]]]:
-    """Measures the cells that ``path`` lacks; writes each one as it is done, and yields it."""
+    """Measures the cells that ``path`` lacks; writes each one as it is done, and yields it.
+
+    One that is there without times is measured again if it is to be ``timed``.
+    """
     there = known(path)
     for cell in cells:
-        have = {row["arm"] for row in there.get(cell.key, ())}
-        if have.issuperset(arms):
+        if _is_whole(there.get(cell.key, ()), arms, timed=timed):
             continue
-        rows = measure(cell, arms, folder, rounds)
+        rows = measure(cell, arms, folder, rounds, timed=timed)
         there[cell.key] = rows
-        with path.open("w", newline="") as file:
+        unfinished = path.with_suffix(".part")
+        with unfinished.open("w", newline="") as file:
             writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(row for known_rows in there.values() for row in known_rows)
+        unfinished.replace(path)
         yield rows
 
 

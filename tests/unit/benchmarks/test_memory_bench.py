@@ -63,9 +63,10 @@ def test_variations_are_steps_of_the_same_training(tmp_path: Path) -> None:
 def test_a_table_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[Cell] = []
 
-    def measure(cell: Cell, arms: list[str], *_: object) -> list[dict[str, str]]:
+    def measure(cell: Cell, arms: list[str], *_: object, timed: bool) -> list[dict[str, str]]:
         measured.append(cell)
         key = dict(zip(FIELDS[:4], cell.key, strict=True))
+        key["median_s"] = "1.0" if timed else ""
         return [dict.fromkeys(FIELDS, "") | key | {"arm": arm} for arm in arms]
 
     monkeypatch.setattr(cells, "measure", measure)
@@ -78,6 +79,26 @@ def test_a_table_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(list(fill(path, todo, arms, tmp_path, 1))) == 1
     assert measured == todo
     assert len(list(fill(path, todo, arms, tmp_path, 1))) == 0
+    assert list(fill(path, todo, arms, tmp_path, 1, timed=False)) == []
+
+
+def test_times_are_added_to_a_table_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def done(*_: object, **__: object) -> cells._Measured:
+        taken = {arm: [Taken(seconds=2.0, peak_bytes=1 << 20)] for arm in ("nothing", "ours")}
+        return cells._Measured(1 << 21, taken, dict.fromkeys(taken, "abcd"), bound=1.0)
+
+    monkeypatch.setattr(cells, "_one_by_one", done)
+    monkeypatch.setattr(cells, "_in_turns", done)
+    path, todo, arms = tmp_path / "table.csv", [Cell("tiny", 60)], ["nothing", "ours"]
+    (without,) = fill(path, todo, arms, tmp_path, 1, timed=False)
+    assert [row["same_bits"] for row in without] == ["True", "True"]
+    assert {row[name] for row in without for name in cells.TIMES} == {""}
+    assert {row["peak_MiB"] for row in without} == {"1.0"}
+    (whole,) = fill(path, todo, arms, tmp_path, 1)
+    assert [row["median_s"] for row in whole] == ["2.0000", "2.0000"]
+    assert len(known(path)) == 1
 
 
 def test_models_and_arms_are_all_there() -> None:
