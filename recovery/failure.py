@@ -48,6 +48,8 @@ class Failure:
         since_s: since when the worker had shown no progress, on the same clock.
         ends_s: for a notice, when the worker will be gone; None if not said.
         traceback: of the real error in the worker, if there was one.
+        trusted: committed steps in the newest state that is known to be good, if what came after
+            it may be wrong wherever it is held; None if what survivors hold is good.
     """
 
     kind: FailureClass
@@ -62,6 +64,7 @@ class Failure:
     since_s: float = 0.0
     ends_s: float | None = None
     traceback: str = ""
+    trusted: int | None = None
 
     @property
     def identity(self) -> tuple[FailureClass, int, str]:

@@ -50,7 +50,7 @@ from ithaca.runtime.notes import (
     Wrote,
 )
 from ithaca.runtime.reception import announce, take_over
-from ithaca.runtime.recorder import Recorder
+from ithaca.runtime.recorder import Recorder, ReplicasDifferError
 from ithaca.runtime.recovery_run import Recovery, RefusedError, Ways
 from ithaca.runtime.staff import Staff
 from ithaca.runtime.states import Life, State
@@ -189,7 +189,8 @@ class Controller:
         self._staff.train(self._members.plan.workers)
         self._go_on(self._members.plan)
         if self._journal.history.unsettled:
-            self._recovering(lambda: self._recovery.answer(()), ())
+            trusted = self._journal.history.trusted
+            self._recovering(lambda: self._recovery.answer((), trusted), ())
 
     def _turn(self) -> None:
         note = self._mailbox.take(_LOOK_S)
@@ -227,7 +228,8 @@ class Controller:
         if self._over() or self._keeper.busy or now < self._again_s:
             return
         self._tries, self._again_s = self._tries + 1, now + self._timeouts.suspect_s
-        self._keeper.last(self._step(), self._recorder.ledger)
+        left = _LAST_TRIES - self._tries
+        self._keeper.last(self._step(), self._recorder.ledger, left)
 
     def _may_change(self) -> bool:
         """Whether a change of plan may go on: a drain begins none, but ends what others wait in."""
@@ -287,7 +289,7 @@ class Controller:
                 if note.who.worker not in self._members.lost:
                     self._detector.left(note.who.worker)
             case Differ():
-                raise RefusedError(str(note.error))
+                self._differ(note.error)
             case HeadLost():
                 self._head_lost = (note.reason, self._now() + self._timeouts.drain_s)
                 self.front.request_drain()
@@ -369,6 +371,19 @@ class Controller:
         """Somebody misses a message, and nothing tells whose: meeting anew heals what can be."""
         waited_s = self._detector.alarmed(self._members.members)
         return waited_s is not None and waited_s > self._timeouts.suspect_s
+
+    def _differ(self, error: ReplicasDifferError) -> None:
+        """Whoever differs from the others is to go, and what it may have spoiled with it."""
+        if not error.workers:
+            self._keeper.discard_after(error.agreed)
+            kept = self._keeper.step
+            left = "none is left" if kept is None else f"--resume goes on from step {kept}"
+            raise RefusedError(
+                f"{error}; no majority tells which is wrong. The last state that all agreed on is "
+                f"that after step {error.agreed}: later checkpoints are removed, {left}"
+            )
+        for worker in error.workers:
+            self._detector.differs(worker, str(error), error.agreed)
 
     def _check_head(self) -> None:
         if self._head_lost is not None and self._now() > self._head_lost[1]:

@@ -64,6 +64,7 @@ class Detector:
         self._troubles: dict[int, tuple[float, Trouble]] = {}
         self._alarms: dict[int, tuple[float, str]] = {}
         self._corrupt: dict[int, tuple[float, Missed]] = {}
+        self._differing: dict[int, tuple[float, str, int]] = {}
         self._looked = now()
 
     # -- evidence
@@ -107,6 +108,14 @@ class Detector:
             if missed.corrupt:
                 self._corrupt.setdefault(missed.worker, (self._now(), missed))
             self._alarms.setdefault(missed.worker, (self._now(), missed.reason))
+
+    def differs(self, worker: int, evidence: str, trusted: int) -> None:
+        """A worker's state is not what the other holders have; all agreed after ``trusted`` steps.
+
+        What it computed since then is in everybody's state.
+        """
+        with self._lock:
+            self._differing.setdefault(worker, (self._now(), evidence, trusted))
 
     def heard(self) -> dict[int, Heard]:
         """The newest beat of each worker."""
@@ -188,6 +197,7 @@ class Detector:
             for worker, heard in self._heard.items()
             if worker in members and heard.beat.complaint and worker not in self._troubles
         ]
+        found += self._differences(members)
         taken = {failure.worker for failure in found}
         for worker, (at, reason) in self._dead.items():
             if worker in members and worker not in taken:
@@ -213,6 +223,19 @@ class Detector:
             for worker, (at, missed) in corrupt.items()
             if worker in members
         ]
+        return found
+
+    def _differences(self, members: Sequence[int]) -> list[Failure]:
+        """Whose state differs is taken out; if it is gone already, what it left behind is not."""
+        # Each is answered once, whether or not it takes somebody out.
+        differing, self._differing = self._differing, {}
+        found = []
+        for worker, (at, evidence, trusted) in differing.items():
+            failure = self._failure(worker, FailureClass.CORRUPTION, at, evidence)
+            gone = worker not in members
+            found.append(
+                replace(failure, worker=None if gone else worker, trusted=trusted, action="")
+            )
         return found
 
     def _whole_nodes(

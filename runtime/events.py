@@ -148,6 +148,7 @@ class LayersHashed(Event):
     step: int
     worker: int
     hashes: dict[str, str]
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

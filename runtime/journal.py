@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
@@ -53,6 +53,8 @@ class Fencing(Entry):
     generation: int
     lost: dict[str, str]
     """Worker to the reason, for those lost since the last entry of this kind."""
+    trusted: int | None = None
+    """Committed steps in the newest state that is known to be good; None if all is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +102,13 @@ def parse(line: str) -> Entry:
     """The entry of one line; ``ValueError`` if it is none of this version."""
     data = json.loads(line)
     cls = _KINDS.get(data.pop("kind", None)) if isinstance(data, dict) else None
-    if cls is None or set(data) != {each.name for each in fields(cls)}:
+    if cls is None or not _required(cls) <= set(data) <= {each.name for each in fields(cls)}:
         raise ValueError(f"not an entry of a journal: {line[:80]!r}")
     return cls(**data)
+
+
+def _required(cls: type[Entry]) -> set[str]:
+    return {each.name for each in fields(cls) if each.default is MISSING}
 
 
 @dataclass(slots=True)
@@ -116,6 +122,7 @@ class History:
         lost: workers that take part no longer, with the reason.
         joined: workers that came in addition, with their nodes.
         unsettled: a generation was begun and nobody is known to train in it.
+        trusted: if so, the newest state to go on from; None for whatever survivors hold.
         outcome: how the run ended; None if it has not.
     """
 
@@ -125,6 +132,7 @@ class History:
     lost: dict[int, str] = field(default_factory=dict)
     joined: dict[int, str] = field(default_factory=dict)
     unsettled: bool = False
+    trusted: int | None = None
     outcome: str | None = None
 
     def take(self, entry: Entry) -> None:
@@ -136,9 +144,12 @@ class History:
                 self.generation = max(self.generation, entry.generation)
                 self.lost |= {int(worker): why for worker, why in entry.lost.items()}
                 self.unsettled = True
+                if entry.trusted is not None:
+                    known = entry.trusted if self.trusted is None else self.trusted
+                    self.trusted = min(known, entry.trusted)
             case Settled():
                 self.generation = max(self.generation, entry.generation)
-                self.plan, self.unsettled = entry.plan, False
+                self.plan, self.unsettled, self.trusted = entry.plan, False, None
             case Joining():
                 self.joined[entry.worker] = entry.node
             case Closed():

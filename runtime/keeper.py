@@ -43,6 +43,9 @@ class Keeper:
         self.unsaved = ""
         """Why the last checkpoint that failed did."""
         self._asked_again: set[int] = set()
+        self._tries_left = 1
+        """How often the end of the run may still be saved; until it has come at least once."""
+        self._ending = False
 
     @property
     def busy(self) -> bool:
@@ -94,8 +97,15 @@ class Keeper:
         if self._saver.busy:
             self._not_saved(self._saver.give_up("its writers got another plan"))
 
-    def last(self, step: int, ledger: Ledger) -> None:
-        """The run ends with ``step``: save it, unless that is done or under way; or again."""
+    def last(self, step: int, ledger: Ledger, tries_left: int = 0) -> None:
+        """The run ends with ``step``: save it, unless that is done or under way; or again.
+
+        Args:
+            step: the last committed one.
+            ledger: after it.
+            tries_left: how often this will be called again if it fails.
+        """
+        self._ending, self._tries_left = True, tries_left
         if self.step != step and not self.busy:
             self._wanted = step - 1
             self.want(step, ledger)
@@ -104,6 +114,16 @@ class Keeper:
         """Training goes back to ``found``: what was saved later must not be taken for newer."""
         self._store.distrust_after(found.step)
         self._due, self._wanted, self.step = None, found.step, found.step
+
+    def discard_after(self, step: int) -> None:
+        """What was saved behind ``step`` may be wrong: it is removed, what is begun given up."""
+        self._due = None
+        if self._saver.busy:
+            self._not_saved(self._saver.give_up(f"its state may be wrong since step {step}"))
+        self._store.discard_after(step)
+        found = self.find()
+        self.step = found.step if found else None
+        self.state_hash = found.manifest.state_hash if found else None
 
     def find(self) -> Found | None:
         """The newest whole checkpoint on the disk, verified."""
@@ -131,7 +151,10 @@ class Keeper:
 
     def _not_saved(self, error: CheckpointFailedError) -> None:
         self.unsaved = str(error)
-        self._emit(Warned(time_s=time.time(), message=f"{error}; training goes on"))
+        over = self._ending or error.step >= self._mission.job.steps
+        again = "it is tried again" if self._tries_left else "no further try is made"
+        goes_on = again if over else "training goes on"
+        self._emit(Warned(time_s=time.time(), message=f"{error}; {goes_on}"))
 
     def _manifest(
         self, step: int, files: tuple[LayerFile, ...], state_hash: str, ledger: Ledger

@@ -36,14 +36,16 @@ class ReplicasDifferError(RuntimeError):
     """Two holders of a layer have different states (I2 is broken).
 
     Attributes:
-        workers: those that differ from the others; empty if there is no majority.
+        workers: those that differ from most other holders; empty if some layer has no majority.
         step: committed steps in the states that were compared.
+        agreed: committed steps in the newest state before it that all holders agreed on.
     """
 
-    def __init__(self, message: str, workers: frozenset[int], step: int) -> None:
+    def __init__(self, message: str, workers: frozenset[int], step: int, agreed: int) -> None:
         super().__init__(message)
         self.workers = workers
         self.step = step
+        self.agreed = agreed
 
 
 class Recorder:
@@ -89,6 +91,11 @@ class Recorder:
         self._hashed_to: dict[int, int] = {}
         self._compared = ledger.committed
         """The last step whose hashes were compared, or that was not this run's."""
+        self._agreed = ledger.committed
+        self._differ = False
+        """Holders differ: told once, until training has gone back to before it."""
+        self._since = -1
+        """What workers report of an older generation is of steps that were given up."""
 
     def emit(self, event: Event) -> None:
         """Add an event to the log."""
@@ -108,10 +115,16 @@ class Recorder:
     def remember(self, events: Iterable[Event]) -> None:
         """Take the ledger of this run from its log, without telling anything again."""
         with self._lock:
+            done: list[StepDone] = []
             for event in events:
                 if isinstance(event, StateHashed):
-                    self._compared = max(self._compared, event.step)
-                if isinstance(event, StepDone) and event.step == self.ledger.committed + 1:
+                    self._compared = self._agreed = event.step
+                if isinstance(event, StepDone):
+                    while done and _again(event, done[-1]):
+                        done.pop()
+                    done.append(event)
+            for event in done:
+                if event.step == self.ledger.committed + 1:
                     self.ledger = self.ledger.commit(
                         event.step - 1, event.samples, skipped=event.skipped
                     )
@@ -153,16 +166,19 @@ class Recorder:
             for step in sorted(self._hashed):
                 self._compare(step)
 
-    def back_to(self, ledger: Ledger) -> None:
-        """Steps behind ``ledger`` are given up and will be done again."""
+    def back_to(self, ledger: Ledger, generation: int) -> None:
+        """Steps behind ``ledger`` are given up and will be done again, from ``generation`` on."""
         with self._lock:
-            self.ledger = ledger
+            self.ledger, self._since, self._differ = ledger, generation, False
+            self._agreed = min(self._agreed, ledger.committed)
             self._hashed = {s: by for s, by in self._hashed.items() if s <= ledger.committed}
             self._compared = min(self._compared, ledger.committed)
             self._hashed_to = {w: min(s, ledger.committed) for w, s in self._hashed_to.items()}
 
     def _take(self, event: Event) -> None:
         match event:
+            case StepDone() | LayersHashed() if event.generation < self._since:
+                pass
             case StepDone():
                 self._step_done(event)
             case LayersHashed() if event.step <= self._compared:
@@ -221,29 +237,53 @@ class Recorder:
         self._compared = max(self._compared, step)
         if {name for hashes in by_worker.values() for name in hashes} != set(self._mission.names):
             return  # who alone held a layer was lost before it told
-        layers: dict[str, str] = {}
-        for name in self._mission.names:
-            votes: dict[str, set[int]] = {}
-            for worker, hashes in by_worker.items():
-                if name in hashes:
-                    votes.setdefault(hashes[name], set()).add(worker)
-            if len(votes) > 1:
-                self._on_differ(_difference(step, name, votes))
-                return
-            layers[name] = next(iter(votes))
+        votes: dict[str, dict[str, set[int]]] = {name: {} for name in self._mission.names}
+        for worker, hashes in by_worker.items():
+            for name, value in hashes.items():
+                votes[name].setdefault(value, set()).add(worker)
+        parted = {name: values for name, values in votes.items() if len(values) > 1}
+        if parted or self._differ:
+            if not self._differ:
+                self._differ = True
+                self._on_differ(_difference(step, parted, self._agreed))
+            return
+        self._agreed = step
+        layers = {name: next(iter(values)) for name, values in votes.items()}
         total = combine({name: int(value, 16) for name, value in layers.items()})
         self._emit_to(StateHashed(time_s=time.time(), step=step, state_hash=total, layers=layers))
 
 
-def _difference(step: int, name: str, votes: Mapping[str, set[int]]) -> ReplicasDifferError:
-    """What to say of holders of the layer ``name`` that disagree."""
-    groups = sorted(votes.values(), key=len, reverse=True)
-    clear = len(groups[0]) > sum(map(len, groups[1:]))
-    wrong = frozenset().union(*groups[1:]) if clear else frozenset[int]()
+def _again(event: StepDone, earlier: StepDone) -> bool:
+    """Whether ``event`` shows that training had gone back to before ``earlier``."""
+    return event.step <= earlier.step and event.generation > earlier.generation
+
+
+def _difference(
+    step: int, parted: Mapping[str, Mapping[str, set[int]]], agreed: int
+) -> ReplicasDifferError:
+    """What to say of holders that disagree about the layers ``parted``; of each: hash, who has it.
+
+    Whoever is in a minority in one layer is wrong. If the holders of another layer are split so
+    that nobody is in a minority, some that are wrong cannot be told.
+    """
+    wrong: set[int] = set()
+    clear = True
+    for votes in parted.values():
+        groups = sorted(votes.values(), key=len, reverse=True)
+        if len(groups[0]) > sum(map(len, groups[1:])):
+            wrong.update(*groups[1:])
+        else:
+            clear = False
+    name, votes = next(iter(parted.items()))
     who = " and ".join(
-        f"workers {', '.join(map(str, sorted(group)))} hold {value}"
-        for value, group in sorted(votes.items())
+        f"{'worker' if len(group) == 1 else 'workers'} {', '.join(map(str, sorted(group)))} "
+        f"{'holds' if len(group) == 1 else 'hold'} {value}"
+        for value, group in sorted(votes.items(), key=lambda item: -len(item[1]))
     )
+    more = f" (and of {len(parted) - 1} other layers)" if len(parted) > 1 else ""
     return ReplicasDifferError(
-        f"after step {step} the states of layer {name} differ: {who}", wrong, step
+        f"after step {step} the states of layer {name}{more} differ: {who}",
+        frozenset(wrong) if clear else frozenset(),
+        step,
+        agreed,
     )

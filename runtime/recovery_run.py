@@ -81,6 +81,12 @@ def _taints(failures: Sequence[Failure]) -> bool:
     return any(f.kind is FailureClass.CORRUPTION and f.worker is not None for f in failures)
 
 
+def _trusted(failures: Sequence[Failure], known: int | None) -> int | None:
+    """The newest state that is known to be good; None if nothing is known to be wrong."""
+    steps = [failure.trusted for failure in failures if failure.trusted is not None]
+    return min([*steps, *([] if known is None else [known])], default=None)
+
+
 class Recovery:
     """Answers failures of one run; used by the controller's thread alone.
 
@@ -118,6 +124,8 @@ class Recovery:
         self._condemned: set[int] = set()
         """Fenced, and to be killed once the others train again."""
         self._tainted = False
+        self._trusted: int | None = None
+        """Committed steps in the newest state to go on from; None for what survivors hold."""
         self.first: Failure | None = None
         """The first cause of what is being answered, or was answered last."""
 
@@ -141,8 +149,13 @@ class Recovery:
         except MoreError as more:
             self.answer(more.failures)
 
-    def answer(self, failures: Sequence[Failure]) -> None:
+    def answer(self, failures: Sequence[Failure], trusted: int | None = None) -> None:
         """Bring the run back to training after ``failures``; none: only a new plan is wanted.
+
+        Args:
+            failures: first causes first.
+            trusted: committed steps in the newest state that is known to be good, if it is known
+                that survivors' is not; failures may say so themselves.
 
         Raises:
             RefusedError: nothing is possible.
@@ -152,9 +165,11 @@ class Recovery:
         self._goal = None
         self.first = failures[0] if failures else None
         self._tainted = _taints(failures)
+        self._trusted = _trusted(failures, trusted)
         self._account.begin(failures)
         self._brain.happened(failures)
         self._repeat(failures, self._decide_and_act)
+        self._trusted = None
 
     def consider(self) -> None:
         """Look for a better plan while everybody trains; it becomes the goal if there is one.
@@ -218,6 +233,7 @@ class Recovery:
                     continue
                 self.first = self.first or failures[0]
                 self._tainted = self._tainted or _taints(failures)
+                self._trusted = _trusted(failures, self._trusted)
                 self._account.more(failures)
                 self._brain.happened(failures)
             else:
@@ -245,6 +261,7 @@ class Recovery:
                 time_s=time.time(),
                 generation=before + 1,
                 lost={str(worker): reason for worker, reason in lost.items()},
+                trusted=self._trusted,
             )
         )
         generation = members.begin(lost)
@@ -298,6 +315,8 @@ class Recovery:
 
     def _decide_and_act(self, generation: int, standings: Mapping[int, Standing]) -> None:
         members, keeper = self._desk.members, self._desk.keeper
+        if self._trusted is not None:
+            keeper.discard_after(self._trusted)
         situation = self._brain.situation(
             members.plan,
             standings,
@@ -305,6 +324,9 @@ class Recovery:
             frozenset(members.leaving),
             keeper.step,
         )
+        if self._trusted is not None:
+            # What they hold was computed with what one of them had wrong: as if it were gone.
+            situation = replace(situation, holdings=dict.fromkeys(standings, frozenset()))
         self._ways.point("before", "decide")
         decision = self._brain.decide(situation)
         self._brain.answered(decision.chosen.strategy)
@@ -312,7 +334,7 @@ class Recovery:
         self._ways.point("after", "decide")
         chosen = decision.chosen
         if chosen.plan is None:
-            raise RefusedError(decision.reason)
+            raise RefusedError(self._refusal(decision.reason))
         self._journal.write(
             Choosing(
                 time_s=time.time(),
@@ -329,6 +351,14 @@ class Recovery:
             self._goal = chosen
         else:
             self._move_to(chosen, generation, standings, "after a failure")
+
+    def _refusal(self, reason: str) -> str:
+        if self._trusted is None:
+            return reason
+        return (
+            f"what was computed since step {self._trusted} may be wrong wherever it is held, and "
+            f"cannot be computed again: {reason}"
+        )
 
     def _told(self, decision: Decision, generation: int) -> None:
         chosen = decision.chosen
@@ -450,7 +480,7 @@ class Recovery:
         plan = replace(chosen.plan, generation=generation)
         steady = programs(plan, ties=desk.mission.ties, split=desk.mission.split)
         desk.keeper.back_to(found)
-        desk.recorder.back_to(found.manifest.ledger)
+        desk.recorder.back_to(found.manifest.ledger, generation)
         self._account.rolled_back(standings, found.step, plan)
         self._deploy(
             {w: Orders(plan, steady[w], found.step, plan.workers) for w in plan.workers},

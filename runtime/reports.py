@@ -291,6 +291,7 @@ class Reports:
             step=trainer.step,
             worker=self._worker,
             hashes=dict(trainer.hashes()),
+            generation=self._position.generation,
         )
 
 

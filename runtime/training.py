@@ -239,7 +239,9 @@ class Training:
             if self._expelled:
                 raise Expelled(self._expelled)
             if not ready:
-                raise TimeoutError(f"no orders came for {self.idle_s:g} s")
+                raise TimeoutError(
+                    f"no orders came for {self.idle_s:g} s: the controller is lost or out of reach"
+                )
             assert self._deployment is not None
             deployment, self._deployment = self._deployment, None
             self._standing_still = False

@@ -75,6 +75,7 @@ class CheckpointStore:
         self.disk = disk or Disk()
         self._open: dict[int, Path] = {}
         self._damaged: set[Path] = set()
+        self._discarded: set[Path] = set()
 
     # -- writing
 
@@ -123,6 +124,7 @@ class CheckpointStore:
             raise CheckpointFailedError(step, str(error)) from error
         del self._open[step]
         self._damaged.discard(final)
+        self._discarded.discard(final)
         try:
             replace_file(self.root / LATEST, [f"{final.name}\n".encode()], self.disk)
         except OSError as error:
@@ -180,6 +182,8 @@ class CheckpointStore:
         """
         damages = list(self._latest_damage())
         for step in reversed(self.steps()):
+            if self.root / step_name(step) in self._discarded:
+                continue
             try:
                 return Search(self.load(step), tuple(damages))
             except DamagedError as error:
@@ -213,6 +217,16 @@ class CheckpointStore:
         another process.
         """
         self._damaged |= {self.root / step_name(later) for later in self.steps() if later > step}
+
+    def discard_after(self, step: int) -> None:
+        """Removes every checkpoint behind ``step``: what is in it may be wrong, though whole.
+
+        One that is just being read, or that the disk keeps, is never found again by this store.
+        """
+        for later in self.steps():
+            if later > step:
+                self._discarded.add(self.root / step_name(later))
+                self._remove(self.root / step_name(later), later)
 
     @contextmanager
     def reading(self, found: Found) -> Iterator[None]:

@@ -195,7 +195,9 @@ class ControlClient:
 
     def _unreachable(self, why: str) -> ControlError:
         return ControlError(
-            Trouble.UNREACHABLE, f"nothing answers at {self._address}; the run has ended ({why})"
+            Trouble.UNREACHABLE,
+            f"nothing answers at {self._address} ({why}): the run has ended, or its controller is "
+            f"lost, being replaced or out of reach",
         )
 
     def _trouble(self, error: grpc.RpcError) -> Exception:

@@ -53,6 +53,25 @@ def test_workers_that_beat_are_left_alone() -> None:
     assert Watched().wait(60.0, 0, 1) == ()
 
 
+def test_who_differs_is_corrupt_and_says_since_when() -> None:
+    watched = Watched()
+    watched.beat(0, 1)
+    watched.detector.differs(1, "after step 3 the states differ", 2)
+    watched.detector.differs(1, "after step 4 the states differ", 3)
+    (failure,) = watched.look()
+    assert (failure.worker, failure.kind) == (1, FailureClass.CORRUPTION)
+    assert (failure.trusted, failure.evidence) == (2, "after step 3 the states differ")
+    assert watched.look() == ()
+
+
+def test_who_differs_and_is_gone_has_spoiled_what_is_left() -> None:
+    watched = Watched()
+    watched.beat(0, 1)
+    watched.detector.differs(7, "after step 3 the states differ", 2)
+    (failure,) = watched.look()
+    assert (failure.worker, failure.kind, failure.trusted) == (None, FailureClass.CORRUPTION, 2)
+
+
 def test_a_silent_worker_hangs() -> None:
     watched = Watched()
     watched.beat(0, 1)

@@ -36,6 +36,7 @@ ENTRY: st.SearchStrategy[Entry] = st.one_of(
         time_s=TIME,
         generation=NUMBER,
         lost=st.dictionaries(NUMBER.map(str), TEXT, max_size=3),
+        trusted=st.none() | NUMBER,
     ),
     st.builds(
         Choosing, time_s=TIME, generation=NUMBER, strategy=TEXT, plan=st.none() | st.just(PLAN)
@@ -70,6 +71,23 @@ def test_an_entry_reads_back(entry: Entry) -> None:
 def test_what_is_no_entry_is_refused(line: str) -> None:
     with pytest.raises((ValueError, TypeError)):
         parse(line)
+
+
+def test_an_entry_of_an_older_version_is_read() -> None:
+    line = '{"kind":"fencing","time_s":1.0,"generation":2,"lost":{}}'
+    assert parse(line) == fencing(2)
+
+
+def test_what_may_not_be_trusted_is_known_until_all_have_gone_back(tmp_path: Path) -> None:
+    with journal(tmp_path) as first:
+        first.open()
+        first.write(Fencing(time_s=1.0, generation=1, lost={}, trusted=4))
+        first.write(fencing(2))
+        first.write(Fencing(time_s=1.0, generation=3, lost={}, trusted=6))
+    with journal(tmp_path) as second:
+        assert second.history.trusted == 4
+        second.write(Settled(time_s=1.0, generation=3, plan=PLAN))
+        assert second.history.trusted is None
 
 
 def test_the_next_controller_knows_what_the_last_one_did(tmp_path: Path) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from ithaca.planner.plan import Plan
 from ithaca.recovery.failure import Failure, FailureClass
 from ithaca.recovery.standing import Standing
+from ithaca.runtime.checkpoint.manifest import Manifest
+from ithaca.runtime.checkpoint.store import Found, Search
 from ithaca.runtime.control.surface import Fenced
 from ithaca.runtime.events import Decided, FailureNoticed, PlanChosen, WorkerLeft
 from ithaca.runtime.journal import FILE, Fencing, Settled, parse
+from ithaca.runtime.ledger import Ledger
 from ithaca.runtime.recovery_run import RefusedError
 from tests.helpers.fake_crew import Bench
 
@@ -276,6 +281,109 @@ def test_a_plan_that_moves_layers_waits_for_the_end_of_the_step(tmp_path: Path) 
         assert bench.members.plan.pipelines == (goal.plan and goal.plan.pipelines)
     assert bench.members.settled == bench.members.plan.generation
     bench.journal.close()
+
+
+class FakeStore:
+    """Checkpoints of some steps, without files."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = list(steps)
+
+    def newest(self) -> Search:
+        found = (
+            Found(Path("none"), cast("Manifest", Whole(max(self.steps)))) if self.steps else None
+        )
+        return Search(found, ())
+
+    def discard_after(self, step: int) -> None:
+        self.steps = [each for each in self.steps if each <= step]
+
+    distrust_after = discard_after
+
+
+@dataclass
+class Whole:
+    """What a recovery reads of a manifest."""
+
+    step: int
+    state_hash: str = "aa"
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.step, (), 8 * self.step)
+
+
+def spoiled(worker: int, trusted: int) -> Failure:
+    return replace(failure(worker, FailureClass.CORRUPTION), trusted=trusted)
+
+
+def keep(bench: Bench, monkeypatch: pytest.MonkeyPatch, *steps: int) -> FakeStore:
+    store = FakeStore(*steps)
+    monkeypatch.setattr(bench.desk.keeper, "_store", store)
+    bench.desk.keeper.step = max(steps, default=None)
+    return store
+
+
+def test_with_one_whose_state_differs_goes_what_it_may_have_spoiled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = keep(bench, monkeypatch, 1, 3)
+    bench.recovery.answer([spoiled(3, 2)])
+    assert bench.members.known == {0, 1, 2}
+    (decided,) = bench.told(Decided)
+    assert decided.strategy == "rollback"
+    assert store.steps == [1]
+    restores = [part.restore for part in bench.crew.deployed[-1].values()]
+    assert {each.step for each in restores if each is not None} == {1}
+    assert None not in restores
+    assert bench.desk.recorder.ledger.committed == 1
+    lines = (bench.mission.folder / FILE).read_text().splitlines()
+    assert [e.trusted for e in map(parse, lines) if isinstance(e, Fencing)] == [2]
+
+
+def test_without_such_a_state_nothing_is_given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(bench, monkeypatch, 1, 3)
+    bench.recovery.answer([failure(3, FailureClass.CORRUPTION)])
+    (decided,) = bench.told(Decided)
+    assert decided.strategy != "rollback"
+    assert {part.restore for part in bench.crew.deployed[-1].values()} == {None}
+
+
+@pytest.mark.parametrize("call", ["stand", "adopt"])
+def test_a_further_loss_does_not_make_spoiled_states_good(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    keep(bench, monkeypatch, 1)
+
+    def strike(name: str) -> None:
+        if name == call:
+            bench.lose(1)
+            bench.crew.before = lambda _: None
+
+    bench.crew.before = strike
+    bench.recovery.answer([spoiled(3, 2)])
+    assert bench.members.known == {0, 2}
+    assert {d.strategy for d in bench.told(Decided)} == {"rollback"}
+    assert all(part.restore for part in bench.crew.deployed[-1].values())
+
+
+def test_a_successor_goes_back_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(bench, monkeypatch, 1)
+    bench.recovery.answer((), 2)
+    assert bench.told(Decided)[-1].strategy == "rollback"
+    assert bench.members.known == {0, 1, 2, 3}
+    bench.recovery.answer(())
+    assert bench.told(Decided)[-1].strategy != "rollback"
+
+
+def test_spoiled_states_and_no_old_checkpoint_end_the_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(bench, monkeypatch, 3)
+    with pytest.raises(RefusedError, match="since step 2 may be wrong wherever it is held"):
+        bench.recovery.answer([spoiled(3, 2)])
 
 
 def test_the_oracle_sees_a_fence_that_comes_after_the_orders(

@@ -331,6 +331,23 @@ def test_a_store_that_did_not_search_is_told(store: CheckpointStore, save: Save)
     assert other.steps() == (25, 30)
 
 
+def test_what_is_discarded_is_never_found_again(store: CheckpointStore, save: Save) -> None:
+    save(store, 10)
+    later = save(store, 30)
+    with store.reading(later):
+        store.discard_after(10)
+        # One that is being read stays, and yet is not found.
+        assert store.steps() == (10, 30)
+        found = store.newest().found
+        assert found is not None
+        assert found.step == 10
+    again = save(store, 30)
+    assert store.newest().found == again
+    store.discard_after(0)
+    assert store.steps() == ()
+    assert store.newest().found is None
+
+
 def test_what_is_read_is_not_pruned(store: CheckpointStore, save: Save) -> None:
     first = save(store, 10)
     with store.reading(first):
