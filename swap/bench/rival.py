@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
@@ -21,6 +22,8 @@ from ithaca.swap import allocator
 from ithaca.swap.bench.arms import ARMS, Limits
 from ithaca.swap.bench.kernels import same_kernels
 from ithaca.swap.bench.models import MODELS
+from ithaca.swap.cost import cost_table
+from ithaca.swap.planning import HEADROOM
 from ithaca.swap.session import MemorySession
 
 # A step that takes longer has failed, seconds.
@@ -160,6 +163,17 @@ class Trainer:
         found = lower_bound(scaled, self._setting.limits.budget_bytes, time_limit_s=20.0)
         return found.step_s if found else None
 
+    def slowdowns(self, budgets: Sequence[int]) -> list[float | None]:
+        """By the cost table of what was observed, for sessions with other budgets.
+
+        A step's time over that of one in which nothing moves; ``None`` where there is no plan.
+        """
+        traces = self.session.traces() if self.session is not None else ()
+        if not traces:
+            return [None for _ in budgets]
+        table = cost_table(traces[0])
+        return [table.slowdown(int(budget * (1 - HEADROOM))) for budget in budgets]
+
     def close(self, error: BaseException | None = None) -> None:
         """Ends the arm."""
         self._opened.__exit__(type(error) if error else None, error, None)
@@ -264,6 +278,11 @@ class Rival:
         """The lower bound for this arm's sequence, in seconds; see :meth:`Trainer.bound`."""
         answer = self._ask("bound", free_s)
         return answer if isinstance(answer, float) else None
+
+    def slowdowns(self, budgets: Sequence[int]) -> list[float | None]:
+        """Predicted for other budgets; see :meth:`Trainer.slowdowns`."""
+        answer = self._ask("slowdowns", budgets)
+        return answer if isinstance(answer, list) else [None for _ in budgets]
 
     def _ask(self, word: str, argument: object) -> Any:  # noqa: ANN401
         self._connection.send((word, argument))
