@@ -1,7 +1,11 @@
-"""Published data sets as archives for the workload: TU sets in ten folds, and ZINC-12k rebuilt.
+"""Published data sets as archives for the workload: TU sets in ten folds, ZINC-12k rebuilt, EXP in
+ten folds, substructure counting and QM9.
 
-python -m benchmarks.graphs.archives tu DATA MUTAG --fold 1 mutag.npz
+python -m benchmarks.graphs.archives tu DATA mutag.npz --name MUTAG --fold 1
+python -m benchmarks.graphs.archives exp DATA exp.npz --fold 1
+python -m benchmarks.graphs.archives counting DATA counting.npz
 python -m benchmarks.graphs.archives zinc DATA zinc.npz       (needs rdkit, for the labels)
+python -m benchmarks.graphs.archives qm9 qm9.npz              (needs qm9pack, for the molecules)
 """
 
 from __future__ import annotations
@@ -9,17 +13,19 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import networkx as nx
 import torch
-from torch import Tensor
 
+from benchmarks.graphs.counting import COUNTED, counting
+from benchmarks.graphs.families import read_exp
+from benchmarks.graphs.molecules import molecules_of, ranks
+from benchmarks.graphs.qm9 import qm9, tables
 from ithaca.workloads.csgnn.archive import write_archive
 from ithaca.workloads.csgnn.dataset import GraphDataset, Task, checked
 from ithaca.workloads.csgnn.graphs import Graphs
-from ithaca.workloads.csgnn.smiles import Molecule, read_smiles
+from ithaca.workloads.csgnn.smiles import read_smiles
 
 ZINC_TRAIN = 10_000
 
@@ -60,21 +66,15 @@ def tu(folder: Path, name: str, fold: int) -> GraphDataset:
     held = len(train) // 10
     return GraphDataset(
         Graphs.of(graphs),
-        _ranks(tags),
+        ranks(tags),
         None,
-        _ranks(labels),
+        ranks(labels),
         Task.CLASSES,
         "graph",
         train[order[held:]].sort().values,
         train[order[:held]].sort().values,
         test,
     )
-
-
-def _ranks(values: Sequence[int] | Sequence[str]) -> Tensor:
-    """Each value as its place among the distinct ones."""
-    rank = {value: place for place, value in enumerate(sorted(set(values)))}
-    return torch.tensor([rank[value] for value in values])
 
 
 def _label(smiles: str) -> float:
@@ -110,14 +110,11 @@ def zinc(folder: Path) -> GraphDataset:
     order = torch.randperm(len(others), generator=torch.Generator().manual_seed(0))
     train = [others[i] for i in order[:ZINC_TRAIN].tolist()]
     lines = [*train, *validation, *test]
-    molecules: list[Molecule] = [read_smiles(line) for line in lines]
+    graphs, types = molecules_of([read_smiles(line) for line in lines])
     ends = [len(train), len(train) + len(validation), len(lines)]
     return GraphDataset(
-        Graphs.of(
-            [(len(m.atoms), [(u, v) for u, v, _ in m.bonds]) for m in molecules],
-            [kind for m in molecules for _, _, kind in m.bonds],
-        ),
-        _ranks([atom for m in molecules for atom in m.atoms]),
+        graphs,
+        types,
         None,
         torch.tensor([[_label(line)] for line in lines]),
         Task.ABSOLUTE,
@@ -128,24 +125,66 @@ def zinc(folder: Path) -> GraphDataset:
     )
 
 
+def exp(folder: Path, fold: int) -> GraphDataset:
+    """EXP as classes: which of its pair a graph is. Both graphs of a pair are in one part: those
+    with ``fold`` 1 .. 10 are kept for the test, those of the next fold validate.
+
+    Raises:
+        ValueError: the file is missing or cut, or there is no such fold.
+    """
+    if not 1 <= fold <= 10:
+        raise ValueError(f"EXP has the folds 1..10; asked for was fold {fold}")
+    graphs = read_exp(folder)
+    numbers = torch.arange(graphs.count)
+    folds = (numbers // 2) % 10 + 1
+    test, validation = folds == fold, folds == fold % 10 + 1
+    return GraphDataset(
+        graphs,
+        torch.zeros(graphs.vertices, dtype=torch.int64),
+        None,
+        numbers % 2,
+        Task.CLASSES,
+        "graph",
+        numbers[~test & ~validation],
+        numbers[validation],
+        numbers[test],
+    )
+
+
+def _made(arguments: argparse.Namespace) -> GraphDataset:
+    """The data set that is asked for; prints what has to be known of it."""
+    match arguments.kind:
+        case "tu":
+            return tu(arguments.data, arguments.name, arguments.fold)
+        case "exp":
+            return exp(arguments.data, arguments.fold)
+        case "counting":
+            print("\n".join(f"target {i}: {name}" for i, name in enumerate(COUNTED)))
+            return counting(arguments.data)
+        case "qm9":
+            data, scales = qm9(tables())
+            print("\n".join(f"target {i}: {scale}" for i, scale in enumerate(scales)))
+            return data
+        case _:
+            return zinc(arguments.data)
+
+
 def main() -> None:
     """Writes the archive that is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.graphs.archives")
     kinds = parser.add_subparsers(dest="kind", required=True)
-    one = kinds.add_parser("tu")
-    one.add_argument("data", type=Path)
-    one.add_argument("name", choices=["MUTAG", "PROTEINS", "NCI1"])
-    one.add_argument("--fold", type=int, default=1)
-    one.add_argument("to", type=Path)
-    two = kinds.add_parser("zinc")
-    two.add_argument("data", type=Path)
-    two.add_argument("to", type=Path)
+    for name in ("tu", "exp", "counting", "zinc", "qm9"):
+        kind = kinds.add_parser(name)
+        if name != "qm9":
+            kind.add_argument("data", type=Path, help="has tu/, zinc/, counting/ and exp.txt")
+        kind.add_argument("to", type=Path)
+        if name in ("tu", "exp"):
+            kind.add_argument("--fold", type=int, default=1)
+        if name == "tu":
+            kind.add_argument("--name", choices=["MUTAG", "PROTEINS", "NCI1"], default="MUTAG")
     arguments = parser.parse_args()
     try:
-        if arguments.kind == "tu":
-            made = tu(arguments.data, arguments.name, arguments.fold)
-        else:
-            made = zinc(arguments.data)
+        made = _made(arguments)
         write_archive(arguments.to, checked(made, str(arguments.to)))
     except (OSError, ValueError, ImportError) as error:
         parser.error(str(error))
