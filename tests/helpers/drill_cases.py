@@ -152,6 +152,16 @@ def disturbances() -> Iterator[Case]:
                Expectation(exit_code=None, failures=("corruption",)))  # fmt: skip
     yield Case("flip-parameter-3x1", "3x1", ("flip-parameter w1 at step 3 before REDUCE",),
                Expectation(exit_code=None, failures=("corruption",)))  # fmt: skip
+    # Nobody looks at what lies in memory: only that two others hold something else tells.
+    blind = {"integrity": {"state": False}, "report": {"hash_every": 1}}
+    pauses = "stop w2 at step 5 before F for 1.0s"  # the checkpoint of step 4 is done by then
+    yield Case("replicas-differ", "3x1", (pauses, "flip-parameter w1 at step 6 before F"),
+               Expectation(exit_code=None, failures=("corruption",), strategies=("rollback",)),
+               blind, fast=True)  # fmt: skip
+    nobody = Expectation(outcome="failed", exit_code=None, identical=False, recoveries=0,
+                         message="no majority tells which is wrong")  # fmt: skip
+    yield Case("replicas-differ-of-two", "2x1", ("flip-parameter w1 at step 6 before F",), nobody,
+               blind)  # fmt: skip
     yield Case("flip-gradient", "2x2", ("flip-gradient w1 at step 3 before REDUCE",),
                Expectation(exit_code=None, failures=("corruption",)))  # fmt: skip
     yield Case("flip-result", "2x2", ("flip-result w1 at step 3 before B times 64",),
