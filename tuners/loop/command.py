@@ -9,17 +9,19 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.report.wording import duration, figure, plural
 from ithaca.tuners.loop.driver import Driver, Ended, search
-from ithaca.tuners.loop.knobs import Stretch, tune_knobs
 from ithaca.tuners.loop.load import LoadedTune, load_tune, overrides
 from ithaca.tuners.loop.page import write_page
 from ithaca.tuners.loop.progress import progress, told
 from ithaca.tuners.loop.record import JOURNAL
 from ithaca.tuners.space import Space
+
+if TYPE_CHECKING:
+    from ithaca.tuners.loop.knobs import Stretch
 
 Say = Callable[[str], None]
 
@@ -59,6 +61,9 @@ def tune(file: str, changes: list[str], resume: bool, out: TextIO, say: Say, beg
 
 def _knobs(loaded: LoadedTune, folder: Path, say: Say) -> int:
     """Train the job once, and find the fastest setting of its knobs on the way."""
+    # The controller and all it needs: other searches begin a second earlier without it.
+    from ithaca.tuners.loop.knobs import tune_knobs
+
     t = loaded.tune
     settings = plural(len(t.make_arms()), "setting")
     say(f"{t.name}: {settings} of the knobs of {loaded.job_file.name}, {t.stretch} steps at a time")

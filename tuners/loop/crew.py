@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ithaca.runtime import environment
 from ithaca.runtime.answers import finished, result
 from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.config.load import LoadedJob
@@ -65,8 +66,10 @@ class Hirer:
         options = cluster.worker_options() | {"max_concurrency": _CALLS, "max_restarts": 0}
         threads = loaded.job.cluster.threads
         variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        actor = ray.remote(actor_class())
-        self._class: Any = actor.options(runtime_env={"env_vars": variables}, **options)
+        if not (cluster.is_own and threads == 1 and _unset(variables)):
+            # Otherwise Ray says so by itself, and its warm processes can be used.
+            options |= {"runtime_env": {"env_vars": variables}}
+        self._class: Any = ray.remote(actor_class()).options(**options)
         self._folder = folder.resolve()
         self._given = (loaded.job, loaded.workload_config)
         self._next = 0
@@ -111,6 +114,12 @@ class Hirer:
             for handle in self.handles.values():
                 ray.kill(handle)
         self.handles.clear()
+
+
+def _unset(variables: Mapping[str, str]) -> bool:
+    """Whether our own environment, which Ray's processes get, gives none of them another value."""
+    ours = environment.snapshot()
+    return all(ours.get(name, value) == value for name, value in variables.items())
 
 
 class ActorCrew:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from ithaca.runtime.workload import Batch, BatchId, Split
 from ithaca.workloads.lm.config import DataConfig
 from ithaca.workloads.lm.corpus import Corpus, Part, read_corpus
+from ithaca.workloads.lm.source import signature
 from ithaca.workloads.order import Order, sample_numbers
 
 
@@ -46,6 +47,13 @@ class Windows:
         return window[:, :-1].contiguous(), window[:, 1:].contiguous()
 
 
+@lru_cache(maxsize=2)
+def _corpus(config: DataConfig, state: str) -> Corpus:
+    """Trials of a search are many jobs on one text in one process; ``state`` is of its files."""
+    del state
+    return read_corpus(config)
+
+
 class TextData:
     """The text of a configuration, read when the first batch or the fingerprint is asked for.
 
@@ -68,8 +76,8 @@ class TextData:
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The text, read once; ``ValueError`` if there is none."""
-        return read_corpus(self._config)
+        """The text, read once in a process; ``ValueError`` if there is none."""
+        return _corpus(self._config, signature(self._config))
 
     @cached_property
     def windows(self) -> dict[Split, Windows]:

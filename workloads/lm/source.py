@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sysconfig
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,6 +35,24 @@ def documents(config: DataConfig) -> list[tuple[str, bytes]]:
     if config.folder is not None:
         return list(_folder(config.folder))
     return sorted([*_topics(), *_standard_library()])
+
+
+def signature(config: DataConfig) -> str:
+    """Changes when a file of the configuration's folder does: names, sizes, times of change.
+
+    Python's own text does not change while it runs.
+
+    Raises:
+        ValueError: a part of the folder cannot be read.
+    """
+    root = config.folder
+    if root is None or not root.is_dir():
+        return ""
+    digest = sha256()
+    for path in _files(root):
+        found = path.stat()
+        digest.update(f"{path}\0{found.st_size} {found.st_mtime_ns}\n".encode(errors="replace"))
+    return digest.hexdigest()
 
 
 def _topics() -> Iterator[tuple[str, bytes]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ithaca.runtime.workload import Batch, BatchId, Split
+from ithaca.workloads.lm import data as module
 from ithaca.workloads.lm.config import DataConfig
 from ithaca.workloads.lm.data import TextData
 from ithaca.workloads.order import Order
@@ -112,3 +113,18 @@ def test_nothing_is_read_before_it_is_needed(tmp_path: Path) -> None:
     text = data(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="does not exist"):
         text.batch(BatchId(0, 0))
+
+
+def test_the_text_is_read_once_until_a_file_changes(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = data(root).corpus
+    assert data(root, seed=3, context=5).corpus is before
+    (root / "3.txt").write_text("changed")
+    after = data(root).corpus
+    assert after.fingerprint() != before.fingerprint()
+    # The control: files that are not looked at give the old text.
+    monkeypatch.setattr(module, "signature", lambda config: "")
+    same = data(root).corpus
+    (root / "4.txt").write_text("changed too")
+    assert data(root).corpus is same
