@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from datetime import timedelta
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -47,28 +47,28 @@ def end(fate: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL if fate == "killed" else signal.SIGSTOP)
 
 
-def main(rank: int, port: int, how: str, fate: str, asleep: bool) -> None:
-    """One process; prints ``blocked``, reads a line, and then prints how it was woken."""
+def main(rank: int, port: int, how: str, fate: str, asleep: bool, parent: Connection) -> None:
+    """One process; tells its number, waits for a word, and then tells how it was woken."""
     torch.set_num_threads(1)
     store = dist.TCPStore("127.0.0.1", port, None, False, timeout=timedelta(seconds=BACKSTOP_S))
     group = group_of(store, "first", rank, SIZE)
     group.allreduce([torch.ones(1)]).wait()
-    say(f"{os.getpid()}")
+    parent.send(os.getpid())
     if rank == VICTIM:
         end(fate)
     errors: list[str] = []
     engine = threading.Thread(target=blocked, args=(group, rank, how, errors), daemon=True)
     engine.start()
-    sys.stdin.readline()
+    parent.recv()
     began = time.monotonic()
     if not asleep:
         wake(group, rank, SIZE)
         engine.join(BACKSTOP_S / 2)
     woken_s = time.monotonic() - began
-    say("asleep" if engine.is_alive() else f"woken {woken_s:.3f} {errors[0][:90]}")
+    parent.send("asleep" if engine.is_alive() else f"woken {woken_s:.3f} {errors[0][:90]}")
     if engine.is_alive():
         os._exit(0)
-    again(store, group, rank)
+    again(store, group, rank, parent)
     os._exit(0)
 
 
@@ -80,29 +80,19 @@ def blocked(group: Any, rank: int, how: str, errors: list[str]) -> None:  # noqa
         errors.append(str(error).replace("\n", " "))
 
 
-def again(store: dist.Store, old: Any, rank: int) -> None:  # noqa: ANN401
+def again(store: dist.Store, old: Any, rank: int, parent: Connection) -> None:  # noqa: ANN401
     """The old group stays dead, and the survivors meet in a new one."""
     survivors = [other for other in range(SIZE) if other != VICTIM]
     try:
         old.recv([torch.ones(1)], (rank + 1) % SIZE, 3).wait()
-        say("the old group still works")
+        parent.send("the old group still works")
     except RuntimeError:
-        say("dead")
+        parent.send("dead")
     yard = Graveyard(rest_s=0.0)
     yard.bury(old)
     new = group_of(store, "second", survivors.index(rank), len(survivors))
     total = torch.tensor([float(rank)])
     new.allreduce([total]).wait()
-    say(f"sum {total.item():g}")
+    parent.send(f"sum {total.item():g}")
     # Nobody closes before everybody has read.
     new.barrier().wait()
-
-
-def say(text: str) -> None:
-    """A line to the parent."""
-    print(text, flush=True)
-
-
-if __name__ == "__main__":
-    words = sys.argv[1:]
-    main(int(words[0]), int(words[1]), words[2], words[3], words[4] == "asleep")

@@ -2,65 +2,60 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from pathlib import Path
-from selectors import EVENT_READ, DefaultSelector
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 
 import pytest
 import torch.distributed as dist
 
-from tests.helpers.gloo_crew import BACKSTOP_S, SIZE, VICTIM
+from tests.helpers.gloo_crew import BACKSTOP_S, SIZE, VICTIM, main
 
 pytestmark = [pytest.mark.xdist_group("wake"), pytest.mark.timeout(240)]
 
-ROOT = Path(__file__).parents[2]
-Crew = dict[int, "subprocess.Popen[bytes]"]
+Crew = dict[int, Connection]
+"""How to talk to each process."""
 
 
-def line(process: subprocess.Popen[bytes]) -> str:
-    """The next line of a process, within the bound."""
-    assert process.stdout is not None
-    with DefaultSelector() as selector:
-        selector.register(process.stdout, EVENT_READ)
-        assert selector.select(BACKSTOP_S), "a process says nothing"
-    return process.stdout.readline().decode().strip()
+def answer(process: Connection) -> object:
+    """The next word of a process, within the bound."""
+    assert process.poll(BACKSTOP_S), "a process says nothing"
+    return process.recv()
 
 
 @contextmanager
-def crew(how: str, fate: str, asleep: str = "-") -> Iterator[Crew]:
+def crew(how: str, fate: str, asleep: bool = False) -> Iterator[Crew]:
     """Processes of one group, started; all are gone at the end."""
     store = dist.TCPStore(
         "127.0.0.1", 0, None, True, timeout=timedelta(seconds=60), wait_for_workers=False
     )
-    module = "tests.helpers.gloo_crew"
+    # One process has imported torch; all others are forked from it.
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["torch.distributed", "ithaca.runtime.engine.wake"])
     with ExitStack() as stack:
-        processes: Crew = {}
+        crew: Crew = {}
         for rank in range(SIZE):
-            process = subprocess.Popen(
-                [sys.executable, "-m", module, str(rank), str(store.port), how, fate, asleep],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
-            )  # fmt: skip
-            stack.enter_context(process)
+            crew[rank], theirs = context.Pipe()
+            words = (rank, store.port, how, fate, asleep, theirs)
+            process = context.Process(target=main, args=words, daemon=True)
+            process.start()
+            theirs.close()
+            stack.enter_context(crew[rank])
+            stack.callback(process.join, BACKSTOP_S)
             stack.callback(process.kill)
-            processes[rank] = process
-        for process in processes.values():
-            assert line(process).isdecimal()
-        yield processes
+        for each in crew.values():
+            assert isinstance(answer(each), int)
+        yield crew
 
 
-def tell(processes: Crew) -> dict[int, str]:
-    """Wake all but the victim; the first line of each."""
-    survivors = {rank: each for rank, each in processes.items() if rank != VICTIM}
-    for process in survivors.values():
-        assert process.stdin is not None
-        process.stdin.write(b"wake\n")
-    return {rank: line(process) for rank, process in survivors.items()}
+def tell(crew: Crew) -> dict[int, str]:
+    """Wake all but the victim; the first word of each."""
+    survivors = {rank: each for rank, each in crew.items() if rank != VICTIM}
+    for each in survivors.values():
+        each.send("wake")
+    return {rank: str(answer(each)) for rank, each in survivors.items()}
 
 
 @pytest.mark.parametrize(
@@ -77,10 +72,10 @@ def test_every_blocked_wait_ends_and_the_survivors_meet_again(how: str, fate: st
         said = tell(processes)
         assert all(text.startswith("woken ") for text in said.values()), said
         for rank in said:
-            assert line(processes[rank]) == "dead"
-            assert line(processes[rank]) == f"sum {sum(said)}"
+            assert answer(processes[rank]) == "dead"
+            assert answer(processes[rank]) == f"sum {sum(said)}"
 
 
 def test_without_waking_somebody_stays_blocked() -> None:
-    with crew("collective", "stopped", "asleep") as processes:
+    with crew("collective", "stopped", asleep=True) as processes:
         assert set(tell(processes).values()) == {"asleep"}
