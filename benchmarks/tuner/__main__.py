@@ -1,6 +1,7 @@
 """``python -m benchmarks.tuner DATA``: tuners on tables, cell by cell.
 
-DATA holds ``lcbench``. Runs in the environment of ``make peers``. Rows that the result file has
+DATA holds ``lcbench``. Runs in ``build/tuner/tables``, which ``python -m
+benchmarks.tuner.environments`` makes with those of the opponents. Rows that the result file has
 already are not computed again. Every look at the part ``test`` belongs into docs/log.md.
 """
 
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--task", choices=["hyperparameters", "selection"], default="")
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--players", nargs="+", default=[p for p in PLAYERS if p != "smac"])
+    parser.add_argument("--players", nargs="+", default=list(PLAYERS))
     parser.add_argument("--sets", nargs="*", default=[], help="only sets with one of these texts")
     parser.add_argument("--reference", default="optuna tpe")
     parser.add_argument("--show", action="store_true", help="only print the standings")
@@ -48,6 +49,8 @@ def main() -> None:
             if number % 50 == 0:
                 print(f"{number} of {len(todo)} cells", flush=True)
     rows = [row for row in sheet.rows if row["part"] == arguments.part]
+    if arguments.players != list(PLAYERS):
+        rows = [row for row in rows if row["player"] in arguments.players]
     print(table(rows, arguments.reference))
 
 

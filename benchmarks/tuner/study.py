@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -47,7 +48,7 @@ def cells(
         for seed in range(seeds)
         for kind, dataset in sets
         for player in players
-        if task != "selection" or PLAYERS[player].models
+        if PLAYERS[player].fits(task, kind, budget, seed)
     ]
 
 
@@ -62,7 +63,10 @@ def run(cell: Cell, data: Path) -> dict[str, str]:
     budget_s = cell.budget * table.cost_s
     player = PLAYERS[cell.player].make(table, budget_s, cell.seed)
     began = time.perf_counter()
-    auc, final, count = play(player, table, budget_s)
+    try:
+        auc, final, count = play(player, table, budget_s)
+    finally:
+        player.close()
     row = dict(zip(KEY, cell.key, strict=True))
     return row | {
         "auc": f"{auc:.5f}",
@@ -73,21 +77,30 @@ def run(cell: Cell, data: Path) -> dict[str, str]:
 
 
 def play(player: Player, table: Table, budget_s: float) -> tuple[float, float, int]:
-    """Mean regret over the budget, regret at its end, evaluations begun."""
-    now, best, area, count = 0.0, None, 0.0, 0
+    """Mean regret over the budget, regret at its end, evaluations begun.
+
+    The regret of a moment is that of a whole training of the configuration whose value is best so
+    far, whatever it was trained for. A training that goes on costs what is new in it.
+    """
+    now, best, regret, area, count = 0.0, -math.inf, 1.0, 0.0, 0
+    spent: dict[int, float] = {}
     while now < budget_s:
         asked = player.ask(now)
         if asked is None:
             break
-        config, limit_s = asked
-        value, cost = table.look_up(config)
-        count += 1
-        allowed = min(cost if limit_s is None else min(cost, limit_s), budget_s - now)
-        area += table.regret(best) * allowed
+        if asked.fidelity is None or table.partly is None:
+            value, until = table.look_up(asked.config)
+        else:
+            value, until = table.partly(asked.config, asked.fidelity)
+        cost = max(until - spent.get(asked.key, 0.0), 0.0)
+        count += asked.key not in spent
+        limit_s = math.inf if asked.limit_s is None else asked.limit_s
+        allowed = min(cost, limit_s, budget_s - now)
+        area += regret * allowed
         now += allowed
         in_time = allowed >= cost
-        if in_time and (best is None or value > best):
-            best = value
-        player.tell(value if in_time else None, now, allowed)
-    area += table.regret(best) * (budget_s - now)
-    return area / budget_s, table.regret(best), count
+        spent[asked.key] = spent.get(asked.key, 0.0) + allowed
+        if in_time and value > best:
+            best, regret = value, table.regret(table.look_up(asked.config)[0])
+        player.tell(asked, value if in_time else None, now, allowed)
+    return (area + regret * max(budget_s - now, 0.0)) / budget_s, regret, count

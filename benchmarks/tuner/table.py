@@ -29,6 +29,9 @@ class Table:
         best: best known value.
         typical: median value of random configurations.
         cost_s: mean seconds of random configurations.
+        partly: from a configuration and epochs to the value then and the seconds until then; None
+            where only the end is known.
+        epochs: of a whole training; 0 where only the end is known.
     """
 
     name: str
@@ -37,6 +40,8 @@ class Table:
     best: float
     typical: float
     cost_s: float
+    partly: Callable[[Config, int], tuple[float, float]] | None = None
+    epochs: int = 0
 
     def regret(self, value: float | None) -> float:
         """0 for the best known value, 1 for the median random one and all below it."""
@@ -50,14 +55,15 @@ def scaled(
     space: Space,
     look_up: Callable[[Config], tuple[float, float]],
     best: float | None = None,
+    partly: Callable[[Config, int], tuple[float, float]] | None = None,
+    epochs: int = 0,
 ) -> Table:
     """A table with its scale from random configurations of a fixed seed."""
     drawn = [look_up(space.sample(np.random.default_rng((7, i)))) for i in range(_RANDOM)]
     values = [value for value, _ in drawn]
     known = max(values) if best is None else best
-    return Table(
-        name, space, look_up, known, median(values), float(np.mean([cost for _, cost in drawn]))
-    )
+    cost_s = float(np.mean([cost for _, cost in drawn]))
+    return Table(name, space, look_up, known, median(values), cost_s, partly, epochs)
 
 
 def names(part: str, task: str = "hyperparameters") -> dict[str, list[str]]:
@@ -145,8 +151,8 @@ def lcbench(folder: Path, task: str) -> Table:
     word = next(name for name, each in inputs.items() if "int" in each.type)
     number = next(name for name in inputs if name != word)
 
-    def look_up(config: Config) -> tuple[float, float]:
-        row = [float(EPOCHS if name == "epoch" else str(config[name])) for name in _INPUTS]
+    def partly(config: Config, epochs: int) -> tuple[float, float]:
+        row = [float(epochs if name == "epoch" else str(config[name])) for name in _INPUTS]
         feed = {
             word: np.array([[code]], dtype=np.int32),
             number: np.array([row], dtype=np.float32),
@@ -154,7 +160,10 @@ def lcbench(folder: Path, task: str) -> Table:
         out = np.concatenate([np.ravel(part) for part in session.run(None, feed)])
         return float(out[3]), max(float(out[0]), 1e-3)
 
-    return scaled(f"lcbench/{task}", _LCBENCH, look_up)
+    def look_up(config: Config) -> tuple[float, float]:
+        return partly(config, EPOCHS)
+
+    return scaled(f"lcbench/{task}", _LCBENCH, look_up, partly=partly, epochs=EPOCHS)
 
 
 def open_table(kind: str, dataset: str, data: Path) -> Table:
