@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -194,3 +196,28 @@ def test_functorch_transforms_are_refused_by_name(tmp_path: Path) -> None:
     ):
         torch.func.grad(loss)(parameters, tokens(0))
     assert torch.func.grad(loss)(parameters, tokens(0)).keys() == parameters.keys()
+
+
+def test_models_on_several_devices_are_refused_by_name() -> None:
+    """With a GPU: tests/gpu/test_gpu_budget.py; here one is only said to be there."""
+
+    class Split(nn.Linear):
+        def buffers(self, recurse: bool = True) -> Iterator[Any]:
+            yield SimpleNamespace(device=torch.device("cuda:0"))
+
+    with pytest.raises(Unsupported, match="several devices, cpu, cuda:0"):
+        MemorySession(Split(2, 2), "1GiB")
+
+
+def test_every_row_of_the_matrix_has_the_test_that_it_names() -> None:
+    root = Path(__file__).parents[3]
+    text = (root / "docs/memory.md").read_text().partition("## What goes with it")[2]
+    lines = text.partition("\n## ")[0].splitlines()
+    named = [line.split("|")[3] for line in lines if line.startswith("| ")]
+    assert named[0].strip() == "test"
+    assert len(named) > 8
+    for cell in named[1:]:
+        for word in re.findall(r"`([^`]+)`", cell):
+            name, _, parameter = word.partition("[")
+            assert name in globals() or (root / name).exists(), word
+            assert not parameter or parameter.rstrip("].") in MATRIX, word
