@@ -174,6 +174,9 @@ void memory_replay(bool begins) {
 std::int64_t memory_key_of(const at::Tensor& tensor) {
   return static_cast<std::int64_t>(open_vault().key_of(tensor));
 }
+void memory_normed(const at::Tensor& output, double epsilon) {
+  ithaca::Again::normed(output, epsilon);
+}
 void memory_passive_mark(std::int64_t bytes) { open_vault().set_passive_mark(bytes); }
 
 // Rows of (key, look, action, number of keys to prefetch, these keys), one behind the other.
@@ -410,6 +413,7 @@ TORCH_LIBRARY(ithaca, m) {
   m.def("memory_optimizer() -> ()", memory_optimizer);
   m.def("memory_replay(bool begins) -> ()", memory_replay);
   m.def("memory_key_of(Tensor tensor) -> int", memory_key_of);
+  m.def("memory_normed(Tensor output, float epsilon) -> ()", memory_normed);
   m.def("memory_passive_mark(int bytes) -> ()", memory_passive_mark);
   m.def("memory_store_plan(int number, int[] rows) -> ()", memory_store_plan);
   m.def("memory_use_plan(int number) -> ()", memory_use_plan);

@@ -5,6 +5,7 @@
 
 #include "blocks.h"
 #include "chordless_search.h"
+#include "tails.h"
 
 namespace ithaca {
 
@@ -23,10 +24,11 @@ bool degrees_fit(const Graph& graph, int longest, std::int64_t budget) {
   return total <= static_cast<double>(budget);
 }
 
-// An upper bound of the induced paths with at most `longest` edges that needs no search: walks that
-// never turn back at once, counted by their last edge.
+// Whether a bound of the induced paths with at most `longest` edges that needs no search is within
+// the budget: that of tails.h, or walks that never turn back at once, counted by their last edge.
 bool walks_fit(const Graph& graph, int longest, std::int64_t budget) {
   if (degrees_fit(graph, longest, budget)) return true;
+  if (most_induced_paths(graph, longest) <= static_cast<double>(budget)) return true;
   const std::int64_t base = graph.size == 0 ? 0 : graph.first[0];
   const auto edges = static_cast<std::size_t>(graph.size == 0 ? 0 : graph.first[graph.size] - base);
   // ends[v]: walks of the present length that end in v; last[e]: those that end with edge e.

@@ -25,6 +25,7 @@ from ithaca.swap.borders import Borders
 from ithaca.swap.device import allocated_bytes, allocator_for, device_of, host_bytes
 from ithaca.swap.errors import BudgetError, Unsupported
 from ithaca.swap.estimate import LEAVES_BYTES, Estimate, Shapes, estimate, shapes_of
+from ithaca.swap.norms import Norms
 from ithaca.swap.planning import Planning
 from ithaca.swap.report import Report
 from ithaca.swap.retry import Attempt
@@ -162,6 +163,8 @@ class MemorySession:
             self._blocks = Blocks(self.model, lambda: max(0, self._planning.slot), self._recomputes)
             for part in (self._planning, self._borders, self._states, self._blocks):
                 self._opened.callback(part.close)
+            if self._recompute:
+                self._opened.callback(Norms(self.model).close)
             self._opened.enter_context(saved_tensors_hooks(native.pack, native.unpack))
             self._opened.callback(self._blocks.leave)
             ops.memory_observe(True)

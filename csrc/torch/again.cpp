@@ -1,7 +1,9 @@
 #include "again.h"
 
+#include <ATen/ops/equal.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/mul.h>
+#include <ATen/ops/native_layer_norm.h>
 #include <ATen/ops/silu.h>
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/function.h>
@@ -9,6 +11,9 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <initializer_list>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
 #include <utility>
 
 #include "tier.h"
@@ -41,7 +46,78 @@ bool all(std::vector<at::Tensor>& inputs, std::initializer_list<const SavedVaria
   return true;
 }
 
+// Layer normalisations of this step. A node may come to lie where another was: the number of its
+// creation is compared.
+struct Norm {
+  std::uint64_t number;
+  double epsilon;
+};
+struct Norms {
+  std::mutex mutex;
+  std::unordered_map<const torch::autograd::Node*, Norm> known;
+};
+Norms& norms() {
+  static auto* const once = new Norms;
+  return *once;
+}
+
+std::optional<double> epsilon_of(const torch::autograd::Node& node) {
+  const std::lock_guard lock(norms().mutex);
+  const auto found = norms().known.find(&node);
+  if (found == norms().known.end() || found->second.number != node.sequence_nr()) return {};
+  return found->second.epsilon;
+}
+
+// Inputs: values, mean and scale of each row, weight and bias as far as there are any.
+bool norm(Again& again, const nodes::NativeLayerNormBackward0& node) {
+  const std::optional<double> epsilon = epsilon_of(node);
+  if (!epsilon || !all(again.inputs, {&node.input_, &node.result1_, &node.result2_})) return false;
+  for (const SavedVariable* one : {&node.weight_, &node.bias_}) {
+    // As the input has hooks, what has none is not there.
+    if (!one->has_hooks()) {
+      again.inputs.emplace_back();
+    } else if (!add(again.inputs, *one)) {
+      return false;
+    }
+  }
+  again.epsilon = *epsilon;
+  for (const c10::SymInt& size : node.normalized_shape) {
+    again.normalized.push_back(size.guard_int(__FILE__, __LINE__));
+  }
+  return true;
+}
+
+// Whether they are the same to the last bit; NaN is.
+bool same_bits(const at::Tensor& left, const at::Tensor& right) {
+  const auto bits = [](const at::Tensor& tensor) {
+    return tensor.contiguous().flatten().view(at::kByte);
+  };
+  return left.scalar_type() == right.scalar_type() && at::equal(bits(left), bits(right));
+}
+
+at::Tensor layer_norm(const Again& again, const std::vector<at::Tensor>& given) {
+  auto [made, mean, scale] = at::native_layer_norm(given.at(0), again.normalized, given.at(3),
+                                                   given.at(4), again.epsilon);
+  // The node did not tell its epsilon: if it was another one, this would show it.
+  TORCH_CHECK(same_bits(mean, given.at(1)) && same_bits(scale, given.at(2)),
+              "a layer normalisation was not the same when it was made again; open the session "
+              "with recompute=False");
+  return made;
+}
+
 }  // namespace
+
+void Again::normed(const at::Tensor& output, double epsilon) {
+  const auto& node = output.grad_fn();
+  if (!node || dynamic_cast<nodes::NativeLayerNormBackward0*>(node.get()) == nullptr) return;
+  const std::lock_guard lock(norms().mutex);
+  norms().known.insert_or_assign(node.get(), Norm{node->sequence_nr(), epsilon});
+}
+
+void Again::forget() {
+  const std::lock_guard lock(norms().mutex);
+  norms().known.clear();
+}
 
 at::Tensor Again::origin(const at::Tensor& tensor) {
   at::Tensor base = tensor;
@@ -69,6 +145,9 @@ std::shared_ptr<Again> Again::of(const at::Tensor& tensor) {
   } else if (auto* silu = dynamic_cast<nodes::SiluBackward0*>(node.get())) {
     again->which = Operator::kSilu;
     found = all(again->inputs, {&silu->self_});
+  } else if (auto* layer = dynamic_cast<nodes::NativeLayerNormBackward0*>(node.get())) {
+    again->which = Operator::kLayerNorm;
+    found = norm(*again, *layer);
   }
   if (!found) return nullptr;
   again->strides = made.strides().vec();
@@ -85,6 +164,8 @@ at::Tensor Again::make(const std::vector<at::Tensor>& given) const {
       return at::gelu(given.at(0), approximate);
     case Operator::kSilu:
       return at::silu(given.at(0));
+    case Operator::kLayerNorm:
+      return layer_norm(*this, given);
   }
   TORCH_CHECK(false, "no such operator");
 }

@@ -1,5 +1,5 @@
 // Saved tensors that one cheap operator makes again from what is saved anyway: the product of two
-// tensors, GELU, SiLU. Instead of their bytes autograd then keeps a hollow tensor, which owns the
+// tensors, GELU, SiLU, layer normalisation. Instead of their bytes autograd then keeps a hollow tensor, which owns the
 // recipe.
 #pragma once
 
@@ -14,7 +14,7 @@
 namespace ithaca {
 
 struct Again {
-  enum class Operator { kMul, kGelu, kSilu };
+  enum class Operator { kMul, kGelu, kSilu, kLayerNorm };
 
   // The recipe of a tensor, from the node of autograd that made it; null if there is none. The
   // inputs are what that node saved, as the vault packed it.
@@ -23,11 +23,18 @@ struct Again {
   // if that cannot be told.
   static at::Tensor origin(const at::Tensor& tensor);
 
+  // The node that made `output` is a layer normalisation with this epsilon, which it does not tell.
+  static void normed(const at::Tensor& output, double epsilon);
+  // Forgets these.
+  static void forget();
+
   // The same operator on the same values: the same bits. `inputs` with their bytes.
   at::Tensor make(const std::vector<at::Tensor>& inputs) const;
 
   Operator which = Operator::kMul;
   std::string approximate;  // GELU's
+  std::vector<std::int64_t> normalized;  // sizes, of layer normalisation
+  double epsilon = 0;  // its
   std::vector<at::Tensor> inputs;
   std::vector<std::int64_t> strides;  // of the result
   std::mutex mutex;

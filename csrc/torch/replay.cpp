@@ -129,6 +129,7 @@ std::shared_ptr<Again> Vault::recipe_of(const at::Tensor& tensor) {
   std::shared_ptr<Again> again = Again::of(tensor);
   if (!again) return nullptr;
   for (const at::Tensor& input : again->inputs) {
+    if (!input.defined()) continue;
     const std::shared_ptr<const Packed> packed = registry().find(input.unsafeGetTensorImpl());
     if (!packed || input.is_inference() || input._version() != packed->version) return nullptr;
   }
@@ -138,6 +139,7 @@ std::shared_ptr<Again> Vault::recipe_of(const at::Tensor& tensor) {
 void Vault::log_cheap(Key key, const Again& again) {
   if (!observer_.detailed()) return;
   for (const at::Tensor& input : again.inputs) {
+    if (!input.defined()) continue;
     const std::shared_ptr<const Packed> packed = registry().find(input.unsafeGetTensorImpl());
     const Key first = !packed           ? kUnnamed
                       : packed->stored  ? packed->stored->key
@@ -161,7 +163,9 @@ at::Tensor Vault::make_again(const at::Tensor& hollow, const Packed& packed) {
   if (!again->value.defined()) {
     const Quiet quiet(*this);
     std::vector<at::Tensor> inputs;
-    for (const at::Tensor& input : again->inputs) inputs.push_back(unpack(input));
+    for (const at::Tensor& input : again->inputs) {
+      inputs.push_back(input.defined() ? unpack(input) : at::Tensor());
+    }
     const at::Tensor made = again->make(inputs);
     TORCH_CHECK(made.strides() == again->strides && made.scalar_type() == hollow.scalar_type(),
                 "a saved tensor was not the same when it was made again");

@@ -1,4 +1,7 @@
-"""Saved tensors that one cheap operator makes again: products, GELU, SiLU, to the last bit."""
+"""Saved tensors that one cheap operator makes again, to the last bit.
+
+Products (of which RMSNorm is made), GELU, SiLU and layer normalisation.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -54,7 +58,38 @@ def feeds(name: str) -> Case:
     return Case(lambda: nn.Sequential(*(Feed(ACTIVATIONS[name]) for _ in range(6))), tokens)
 
 
-CASES = {name: feeds(name) for name in ACTIVATIONS} | {"norms and gates": Case(transformer, tokens)}
+class Normed(nn.Module):
+    """A residual layer behind a norm, whose output the linear layer saves."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.out = norm, nn.Linear(WIDTH, WIDTH)
+        nn.init.uniform_(next(norm.parameters(), torch.empty(1)), 0.5, 1.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, L, W] to the same."""
+        out: Tensor = x + self.out(self.norm(x)).sin()
+        return out
+
+
+NORMS: dict[str, Callable[[], nn.Module]] = {
+    "layer norm": lambda: nn.LayerNorm(WIDTH, eps=3e-4),
+    "layer norm without bias": lambda: nn.LayerNorm(WIDTH, bias=False),
+    "layer norm without weights": lambda: nn.LayerNorm(WIDTH, elementwise_affine=False),
+    "RMS norm": lambda: nn.RMSNorm(WIDTH),
+}
+
+
+def norms(name: str) -> Case:
+    """Six layers with this norm."""
+    return Case(lambda: nn.Sequential(*(Normed(NORMS[name]()) for _ in range(6))), tokens)
+
+
+CASES = (
+    {name: feeds(name) for name in ACTIVATIONS}
+    | {name: norms(name) for name in NORMS}
+    | {"norms and gates": Case(transformer, tokens)}
+)
 
 
 @pytest.fixture(autouse=True)
@@ -105,9 +140,10 @@ def test_the_speed_of_operators_is_observed(tmp_path: Path) -> None:
     assert speed.bytes_per_s == speed.touched_bytes / speed.seconds
 
 
-def test_another_operator_would_be_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["GELU", "products", "layer norm", "RMS norm"])
+def test_another_operator_would_be_noticed(name: str, tmp_path: Path) -> None:
     """The control."""
-    case = CASES["GELU"]
+    case = CASES[name]
     reference = train(case)
     ops = allocator.operators()
     ops.memory_mutate(8)
@@ -117,6 +153,43 @@ def test_another_operator_would_be_noticed(tmp_path: Path) -> None:
         ops.memory_mutate(0)
     assert count["made"] > 0
     assert not outcome.same_as(reference)
+
+
+class Other(nn.LayerNorm):
+    """Has the sizes and the weights of its class, and another epsilon."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., W] to the same."""
+        return F.layer_norm(x, (WIDTH,), self.weight, self.bias, 0.1)
+
+
+def test_a_norm_that_does_not_tell_its_epsilon_is_not_made_again(tmp_path: Path) -> None:
+    case = Case(lambda: nn.Sequential(*(Normed(Other(WIDTH)) for _ in range(6))), tokens)
+    reference = train(case)
+    outcome, count = tight(case, reference, tmp_path)
+    assert count["made"] == 0
+    assert outcome.same_as(reference)
+
+
+def test_a_wrong_epsilon_is_an_error_and_never_another_result(tmp_path: Path) -> None:
+    case = CASES["layer norm"]
+    reference = train(case)
+    allocator.install()
+    model = case.make()
+
+    def steps(memory: MemorySession) -> None:
+        for step in range(4):
+            model.zero_grad()
+            model(case.inputs(step)).square().mean().backward()
+            memory.step()
+
+    with MemorySession(model, reference.budget(0.5), folder=tmp_path, limit="1GiB") as memory:
+        normed = allocator.operators().memory_normed
+        for layer in model:  # type: ignore[attr-defined]
+            # Behind the session's own hook: this one is believed.
+            layer.norm.register_forward_hook(lambda _module, _args, out: normed(out, 0.1))
+        with pytest.raises(RuntimeError, match="layer normalisation was not the same"):
+            steps(memory)
 
 
 def test_an_input_that_is_edited_is_the_error_of_stock_autograd(tmp_path: Path) -> None:
