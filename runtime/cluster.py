@@ -229,7 +229,7 @@ def _start_own(
     stack.callback(ray.shutdown)
     listen_on = interface_address(interface) if interface else None
     try:
-        with _signal_handlers_kept(), _daemons_apart():
+        with _signal_handlers_kept(), _daemons_apart(), _fewer_daemons():
             ray.init(
                 address="local",
                 num_cpus=cpus or min(workers, cores),
@@ -374,6 +374,25 @@ def _daemons_apart() -> Iterator[None]:
         yield
     finally:
         services.ConsolePopen = before
+
+
+@contextmanager
+def _fewer_daemons() -> Iterator[None]:
+    """Leaves out those of Ray's daemons that a cluster of one machine and one job has no use for.
+
+    The server of a dashboard that is not shown, the autoscaler, and the one that forwards logs to
+    a driver that does not want them: three Python processes, two seconds of a core at each start.
+    """
+    node: Any = importlib.import_module("ray._private.node").Node
+    names = ("start_api_server", "start_monitor", "start_log_monitor")
+    before = {name: getattr(node, name) for name in names}
+    for name in names:
+        setattr(node, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(node, name, method)
 
 
 @contextmanager

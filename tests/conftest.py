@@ -17,6 +17,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from ithaca.runtime.cluster import Cluster
+    from tests.helpers.drill_pool import Pool
 
 # One thread for torch, as in a worker; two test processes would fight for the cores otherwise.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -83,3 +84,13 @@ def ray_cluster() -> Iterator[Cluster]:
 
     with Cluster.start(SLOTS, paths=[Path(__file__).parents[1]]) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def pool(ray_cluster: Cluster) -> Iterator[Pool]:
+    """Warm workers; those that a drill ends are replaced when they are needed."""
+    from ithaca.runtime.agency import Agency
+    from tests.helpers.drill_pool import Pool
+
+    with Agency(ray_cluster) as agency:
+        yield Pool(agency)

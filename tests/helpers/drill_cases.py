@@ -96,7 +96,8 @@ def several() -> Iterator[Case]:
     whole = ("stop w0 at step 6 before F for 1.5s", "crash w1 at step 7 before B",
              "crash w3 at step 7 before B")  # fmt: skip
     yield Case("a-whole-stage", "2x2", whole,
-               Expectation(exit_code=None, strategies=("rollback",), lost_samples=0))  # fmt: skip
+               Expectation(exit_code=None, strategies=("rollback",), lost_samples=0),
+               fast=True)  # fmt: skip
 
 
 def hangs() -> Iterator[Case]:

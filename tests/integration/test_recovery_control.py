@@ -1,4 +1,4 @@
-"""Lost controllers, replaced and leaving workers, and the way back to a checkpoint: same bits."""
+"""Lost controllers, replaced and leaving workers, and nothing to go back to: same bits."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from ithaca.runtime.config.load import load
+from ithaca.runtime.crew import Crew
 from ithaca.runtime.events import (
     ControllerRestarted,
-    Decided,
     Recovered,
     RunEnded,
     WorkerFailed,
     WorkerJoined,
     WorkerLeft,
 )
+from tests.helpers.drill_pool import Pool
 from tests.helpers.driven import BOUND_S, ROOT, STEADY, Driven, state, until
+from tests.helpers.real_job import run_job, write_job
 
-pytestmark = [pytest.mark.xdist_group("driver"), pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(420)]
 
 Start = Callable[..., Driven]
 
@@ -42,22 +45,24 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
+def reference(crew: Crew, tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
     """State hashes of the undisturbed run, on one worker."""
-    run = Driven(tmp_path_factory.mktemp("reference"), layout={"pipelines": 1, "stages": 1})
-    try:
-        run.finished()
-        return run.states()
-    finally:
-        run.clean_up()
+    return alone(crew, tmp_path_factory.mktemp("reference"))
+
+
+def alone(crew: Crew, folder: Path, **changes: object) -> dict[int, str]:
+    """State hashes of the job on one worker that is there already."""
+    job = {**STEADY, "layout": {"pipelines": 1, "stages": 1}, **changes}
+    return dict(run_job(crew, folder / "run", **job).trace.states)
 
 
 def same(run: Driven, reference: dict[int, str]) -> None:
     """The oracle: the undisturbed state after every step."""
     states = run.states()
     assert states == {step: reference[step] for step in states}
-    assert max(states) == STEADY["steps"]
-    assert len(states) >= STEADY["steps"] - 1
+    steps = run.events(RunEnded)[0].step
+    assert max(states) == steps
+    assert len(states) >= steps - 1
 
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
@@ -107,7 +112,7 @@ def test_a_new_worker_takes_the_place_of_a_lost_one(
 def test_a_worker_that_is_asked_to_leave_leaves_behind_a_step(
     start: Start, reference: dict[int, str]
 ) -> None:
-    run = start(recovery={"replace": False})
+    run = start(recovery={"replace": False}, steps=200)
     until(lambda: run.step >= 20, "training")
     pid = run.pids()[2]
     command = [sys.executable, "-m", "ithaca", "drain", str(run.folder), "--worker", "2"]
@@ -121,33 +126,24 @@ def test_a_worker_that_is_asked_to_leave_leaves_behind_a_step(
     same(run, reference)
 
 
-def test_the_way_back_to_a_checkpoint(start: Start, reference: dict[int, str]) -> None:
-    run = start(
-        layout={"pipelines": 1, "stages": 2}, checkpoint={"every": 10}, recovery={"spares": 1}
-    )
-    until(lambda: run.step >= 25, "training")
-    os.kill(run.pids()[1], signal.SIGKILL)
-    run.finished()
-    assert run.events(Decided)[0].strategy == "rollback"
-    same(run, reference)
-
-
-def test_without_a_holder_and_a_checkpoint_the_run_ends_with_the_reason(start: Start) -> None:
-    run = start(layout={"pipelines": 1, "stages": 2})
-    until(lambda: run.step >= 5, "training")
-    os.kill(run.pids()[1], signal.SIGKILL)
-    code, output = run.end()
-    assert code == 1
-    (failed,) = run.events(WorkerFailed)
+def test_without_a_holder_and_a_checkpoint_the_run_ends_with_the_reason(
+    pool: Pool, tmp_path: Path
+) -> None:
+    changes = {**STEADY, "layout": {"pipelines": 1, "stages": 2, "micro_batches": 8}}
+    path = write_job(tmp_path, drills=True, faults=["crash w1 at step 5 before F"], **changes)
+    events = pool.run(load(path), tmp_path / "run")
+    (failed,) = [event for event in events if isinstance(event, WorkerFailed)]
     assert failed.worker == 1
-    (end,) = run.events(RunEnded)
+    end = events[-1]
+    assert isinstance(end, RunEnded)
+    assert end.outcome == "failed"
     assert "nobody holds layers" in end.reason
     assert "no checkpoint" in end.reason
-    assert "Traceback" not in output
 
 
-def test_the_oracle_sees_another_seed(start: Start, reference: dict[int, str]) -> None:
-    run = start(seed=6, layout={"pipelines": 1, "stages": 1}, steps=2)
-    run.finished()
-    states = run.states()
+def test_the_oracle_sees_another_seed(
+    crew: Crew, reference: dict[int, str], tmp_path: Path
+) -> None:
+    states = alone(crew, tmp_path, seed=6, steps=2)
+    assert len(states) == 2
     assert states != {step: reference[step] for step in states}
