@@ -16,7 +16,7 @@ from ithaca.recovery.cover import chains
 from ithaca.recovery.hazard import Hazard
 from ithaca.recovery.policy import Incident, Policy, overdrawn, quarantined, worn_out
 from ithaca.recovery.redundancy import restored
-from ithaca.recovery.score import leaves_s, score
+from ithaca.recovery.score import leaves_s, left_s, score
 from ithaca.recovery.strategies.refuse import refusal
 from ithaca.recovery.strategies.reroute import Reroute, detours
 from ithaca.recovery.strategies.reshape import Reshape
@@ -147,15 +147,18 @@ def decide(
         proposed = candidates(situation, strategies)
     worn, why = worn_out(history)
     stop = overdrawn(history, policy)
-    scored = []
-    for one in proposed:
-        allowed = _allowed(
-            one, situation, hazard, policy, now_s, why if one.strategy in worn else stop
-        )
-        worth = _worth(allowed, situation, hazard, now_s) if allowed.feasible else 0.0
-        scored.append(Scored(allowed, worth))
-    scored.sort(key=lambda s: (not s.candidate.feasible, -s.score))
     finish = ending(situation)
+    allowed = [
+        _allowed(one, situation, hazard, policy, now_s, why if one.strategy in worn else stop)
+        for one in proposed
+    ]
+    ways = [_whole_way(one, situation, finish) for one in allowed]
+    ends_s = left_s(ways, situation)
+    scored = [
+        Scored(one, _worth(way, situation, hazard, now_s, ends_s) if one.feasible else 0.0)
+        for one, way in zip(allowed, ways, strict=True)
+    ]
+    scored.sort(key=lambda s: (not s.candidate.feasible, -s.score))
     if scored and scored[0].candidate.feasible:
         best = scored[0].candidate
         return Decision(
@@ -225,14 +228,30 @@ def _allowed(
     return replace(one, feasible=False, reason=reason) if reason else one
 
 
-def _worth(one: Candidate, situation: Situation, hazard: Hazard, now_s: float) -> float:
+def _whole_way(one: Candidate, situation: Situation, finish: Plan | None) -> Candidate:
+    """``one`` with all the time until it is in force.
+
+    If the step under way has to be ended under another plan first, all meet twice.
+    """
+    twice = (
+        situation.mid_step
+        and finish is not None
+        and one.rollback_step is None
+        and not _keeps_all(one, situation)
+    )
+    return replace(one, transition_s=one.transition_s + situation.regroup_s) if twice else one
+
+
+def _worth(
+    one: Candidate, situation: Situation, hazard: Hazard, now_s: float, ends_s: float | None
+) -> float:
     assert one.plan is not None, "a feasible candidate has a plan"
     exposed_s = None
     if one.single_holders and (safer := restored(one.plan, entered(one.plan, situation))):
         alone = set(one.single_holders) & set(safer.single_holders)
         if safer.feasible and not alone:
             exposed_s = one.transition_s + safer.transition_s + one.step_s
-    return score(one, situation, hazard, now_s, exposed_s)
+    return score(one, situation, hazard, now_s, exposed_s, ends_s)
 
 
 def _needed_s(one: Candidate, situation: Situation) -> float:

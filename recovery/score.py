@@ -7,9 +7,15 @@ failure as given. Here D has a distribution (:mod:`ithaca.recovery.hazard`), and
 
 where P is the probability that the next failure takes the only holder of a layer and ``loss`` the
 seconds that this costs: restoring a checkpoint and computing again what came after it.
+
+Nothing is worth anything behind the end of the job: if that is near, D is cut off there, and best
+is what ends the job first.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
 
 from ithaca.planner.plan import Plan
 from ithaca.recovery.hazard import Arrival, Hazard
@@ -37,6 +43,7 @@ def score(
     hazard: Hazard,
     now_s: float = 0.0,
     exposed_s: float | None = None,
+    left_s: float | None = None,
 ) -> float:
     """Samples per second expected of ``candidate``; 0 if it has no plan or no time.
 
@@ -46,19 +53,36 @@ def score(
         hazard: of the machines.
         now_s: on the run's clock.
         exposed_s: seconds until layers with one holder will have two again; None for never.
+        left_s: seconds to the end of the job, see :func:`left_s`; None if it is far.
     """
     plan = candidate.plan
     if plan is None or candidate.step_s <= 0:
         return 0.0
     nodes = {node_of(worker, situation) for worker in plan.workers}
     arrival = hazard.arrival(nodes, now_s, leaves_s(plan, situation, hazard))
-    mean_s = arrival.mean_s
+    useful = arrival
+    if left_s is not None:
+        useful = replace(arrival, horizon_s=min(arrival.horizon_s, left_s))
+        exposed_s = left_s if exposed_s is None else min(exposed_s, left_s)
+    mean_s = useful.mean_s
     if mean_s <= 0:
         return 0.0
     samples = plan.num_micro_batches * situation.samples_per_micro_batch
-    useful_s = arrival.beyond(candidate.transition_s)
+    useful_s = useful.beyond(candidate.transition_s)
     lost_s = risk(plan, situation, hazard, arrival, exposed_s) * loss_s(candidate, situation)
     return samples / candidate.step_s * (useful_s - lost_s) / mean_s
+
+
+def left_s(candidates: Iterable[Candidate], situation: Situation) -> float | None:
+    """Seconds to the end of the job by what takes the shortest way; None without an end.
+
+    With D at that time, another candidate is worth more just if it ends the job sooner.
+    """
+    able = [one for one in candidates if one.feasible and one.plan is not None and one.step_s > 0]
+    if situation.steps_left is None or not able:
+        return None
+    stay = min(able, key=lambda one: (one.transition_s, one.step_s))
+    return stay.transition_s + situation.steps_left * stay.step_s
 
 
 def risk(

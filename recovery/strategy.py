@@ -54,6 +54,7 @@ class Situation:
         regroup_s: seconds from here to the first action of the new generation, without moves.
         nodes: worker to the name of its machine.
         samples_per_micro_batch: for scores in samples per second.
+        steps_left: from the one under way to the end of the job; None if it has no end in sight.
     """
 
     plan: Plan
@@ -72,6 +73,7 @@ class Situation:
     regroup_s: float = 0.05
     nodes: Mapping[int, str] = field(default_factory=dict)
     samples_per_micro_batch: int = 1
+    steps_left: int | None = None
 
     @cached_property
     def survivors(self) -> tuple[int, ...]:

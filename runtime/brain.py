@@ -6,25 +6,32 @@ the decision itself is :mod:`ithaca.recovery.decide`, which is pure.
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import median
 
 from ithaca.planner.plan import Plan
 from ithaca.planner.profile import Profile
-from ithaca.recovery.decide import Decision, Scored
+from ithaca.recovery.decide import Decision
 from ithaca.recovery.failure import Failure, FailureClass
 from ithaca.recovery.hazard import Hazard
 from ithaca.recovery.policy import Incident, Policy
 from ithaca.recovery.prepare import Prepared
-from ithaca.recovery.redundancy import restored
+from ithaca.recovery.reconsider import reconsidered
 from ithaca.recovery.standing import Standing
-from ithaca.recovery.strategy import Situation, StrategyName, single_holders
+from ithaca.recovery.strategy import Situation, StrategyName
 from ithaca.runtime.config.recovery import Choice, RecoveryConfig
 from ithaca.runtime.mission import Mission
 
 _BLAMELESS = frozenset({FailureClass.NOTICE, FailureClass.CONTROLLER, FailureClass.HEAD})
+ENTRIES = 2
+"""A plan that was entered so often, nobody having failed since, is not entered again (I7)."""
 _REGROUP_S, _RESTORE_S = 0.1, 2.0
 """Before any recovery of this run was measured."""
+_REGROUPING = ("wake", "decide", "rebuild")
+_RECENT = 5
+"""Recoveries that tell how long the next one takes."""
 
 
 class Brain:
@@ -54,7 +61,18 @@ class Brain:
         self._history: list[Incident] = []
         self._prepared = Prepared()
         self._preparing: Iterator[frozenset[int]] | None = None
-        self.regroup_s = _REGROUP_S
+        self._regroups: deque[float] = deque(maxlen=_RECENT)
+        self._entered: Counter[Plan] = Counter()
+        """How often each plan was entered since the last failure."""
+
+    @property
+    def regroup_s(self) -> float:
+        """Seconds in which everybody stands, is told its part and meets: what it took lately."""
+        return median(self._regroups) if self._regroups else _REGROUP_S
+
+    def recovered(self, phases: Mapping[str, float]) -> None:
+        """A recovery, or a change of plan, has ended; seconds by the names of its phases."""
+        self._regroups.append(sum(phases.get(name, 0.0) for name in _REGROUPING))
 
     @property
     def failures(self) -> int:
@@ -74,6 +92,7 @@ class Brain:
         for node in sorted(blamed - {""}):
             self._hazard = self._hazard.failed(node, self._now())
         self._history.append(Incident(tuple(failures)))
+        self._entered.clear()
 
     def noticed(self, worker: int, ends_s: float | None) -> None:
         """``worker``'s node will be gone at ``ends_s`` on the run's clock."""
@@ -114,6 +133,7 @@ class Brain:
             restore_s=_RESTORE_S,
             regroup_s=self.regroup_s,
             nodes={w: self._place(w) for w in (*plan.workers, *standings)},
+            steps_left=max(1, mission.job.steps - step),
         )
 
     def _limit_bytes(self) -> int | None:
@@ -131,22 +151,16 @@ class Brain:
         )
 
     def reconsider(self, situation: Situation) -> Decision | None:
-        """A plan that is worth the way there although nothing failed; None if there is none.
-
-        If the plan is good as it is, but some layer has one holder only, the one that adds others.
-        """
+        """A plan that is worth the way there although nothing failed; None if there is none."""
         decision = self._prepared.decide(
             situation, self._hazard, self._policy, (), now_s=self._now()
         )
-        if decision.chosen.strategy is not StrategyName.KEEP:
-            if decision.chosen.plan is None and not situation.leaving:
-                return None
-            return decision
-        safer = restored(situation.plan, situation)
-        if safer is None or not safer.feasible:
-            return None
-        reason = f"a second holder for {len(single_holders(situation.plan))} layers"
-        return Decision(safer, (*decision.candidates, Scored(safer, decision.score)), reason)
+        worn = [plan for plan, times in self._entered.items() if times >= ENTRIES]
+        return reconsidered(decision, situation, worn)
+
+    def entered(self, plan: Plan) -> None:
+        """Everybody trains under ``plan``."""
+        self._entered[replace(plan, generation=0)] += 1
 
     def answered(self, strategy: StrategyName) -> None:
         """What was done about the newest incident."""

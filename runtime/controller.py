@@ -311,6 +311,7 @@ class Controller:
         recovered = self._account.step(event)
         if recovered is not None:
             self._recorder.emit(recovered)
+            self._brain.recovered(recovered.phases)
 
     # -- failures
 
@@ -398,6 +399,7 @@ class Controller:
         self._programs = {w: (p,) for w, p in self._recorder.programs.items()}
         self._settled_s = self._now()
         self._detector.clear(plan.workers)
+        self._brain.entered(plan)
         self._brain.prepare(plan, sorted(self._members.spares), self._keeper.step)
 
     def _missed(self, missed: Missed) -> None:

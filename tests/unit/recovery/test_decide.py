@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from ithaca.recovery import decide as decide_module
 from ithaca.recovery import policy as policy_module
 from ithaca.recovery import score as score_module
 from ithaca.recovery.decide import Decision, candidates, decide
@@ -16,7 +18,13 @@ from ithaca.recovery.hazard import DAY_S, Hazard
 from ithaca.recovery.policy import Incident, Policy
 from ithaca.recovery.score import node_of, risk, score
 from ithaca.recovery.strategy import Candidate, Situation, StrategyName
-from tests.helpers.situations import after_losing, check_candidate, grid, situations
+from tests.helpers.situations import (
+    after_losing,
+    check_candidate,
+    grid,
+    random_situation,
+    situations,
+)
 
 
 @given(situations())
@@ -49,6 +57,52 @@ def test_at_once_means_that_nobody_gives_anything_up(situation: Situation) -> No
                 assert situation.held(worker) <= set(decision.plan.held(worker))
     if decision.finish is not None:
         assert set(decision.finish.workers) <= set(situation.survivors)
+
+
+def ends_first(situation: Situation) -> bool:
+    """Whether what was chosen does not end the job later than what is there soonest."""
+    decision = decide(situation, Hazard())
+    able = [s.candidate for s in decision.candidates if s.candidate.feasible]
+    finish = decision.finish
+    ways = {one: decide_module._whole_way(one, situation, finish) for one in able}
+    soonest = min(ways.values(), key=lambda one: (one.transition_s, one.step_s))
+    steps = situation.steps_left or 0
+
+    def end_s(one: Candidate) -> float:
+        return one.transition_s + steps * one.step_s
+
+    return end_s(ways[decision.chosen]) <= end_s(soonest) * (1 + 1e-3)
+
+
+def ending_situations() -> list[Situation]:
+    """Losses with an end of the job in sight."""
+    drawn = [random_situation(Random(seed)) for seed in range(40)]
+    return [
+        replace(s, leaving=frozenset(), steps_left=steps, regroup_s=0.2)
+        for s in drawn
+        for steps in (1, 30)
+        if not s.orphans and s.available
+    ]
+
+
+def test_near_its_end_the_job_is_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_module, "risk", lambda *_: 0.0)
+    able = [s for s in ending_situations() if decide(s, Hazard()).plan is not None]
+    assert len(able) > 20
+    assert all(ends_first(situation) for situation in able)
+    # The control: as if the job had no end.
+    monkeypatch.setattr(decide_module, "left_s", lambda *_: None)
+    assert not all(ends_first(situation) for situation in able)
+
+
+def test_what_waits_for_the_end_of_the_step_takes_two_meetings() -> None:
+    plan, profile = grid(2, 2, 8, 4)
+    calm = replace(after_losing(plan, profile, {3}), regroup_s=3.0, steps_left=20)
+    begun = replace(calm, mid_step=True)
+    assert not decide(calm, Hazard()).at_once
+    assert decide(begun, Hazard()).at_once
+    # What keeps all work of the step is entered where everybody stands, and takes one.
+    assert decide(replace(begun, steps_left=40), Hazard()).chosen.moves
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"chosen": 3, "candidates": []}', "plan"])
