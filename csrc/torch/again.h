@@ -1,6 +1,6 @@
 // Saved tensors that one cheap operator makes again from what is saved anyway: the product of two
-// tensors, GELU, SiLU, layer normalisation. Instead of their bytes autograd then keeps a hollow tensor, which owns the
-// recipe.
+// tensors, GELU, SiLU, layer normalisation. Instead of their bytes autograd then keeps a hollow
+// tensor, which owns the recipe.
 #pragma once
 
 #include <ATen/core/Tensor.h>
