@@ -40,18 +40,24 @@ def start(search: Path, folder: Path, words: list[str], resume: bool) -> subproc
     )
 
 
-def used_s(folder: Path) -> float:
-    """Seconds of the budget that are used; 0 before the first trial."""
-    path = folder / FILE
-    if not path.exists() or json.loads(path.read_text())["origin"] is None:
+def used_s(folder: Path, before: str) -> float:
+    """Seconds of the budget that are used; 0 until the search is taken up from ``before``."""
+    text = clock(folder)
+    if not text or text == before or json.loads(text)["origin"] is None:
         return 0.0
     return Elapsed(folder, time.time).now_s()
 
 
-def kill_at(process: subprocess.Popen[str], folder: Path, at_s: float) -> bool:
+def clock(folder: Path) -> str:
+    """The file of the search's clock; empty before the first trial."""
+    path = folder / FILE
+    return path.read_text() if path.exists() else ""
+
+
+def kill_at(process: subprocess.Popen[str], folder: Path, at_s: float, before: str) -> bool:
     """Kill it when so much of the budget is used; False if it ended before."""
     until = time.monotonic() + _BOUND_S
-    while used_s(folder) < at_s and process.poll() is None and time.monotonic() < until:
+    while used_s(folder, before) < at_s and process.poll() is None and time.monotonic() < until:
         time.sleep(_LOOK_S)
     if process.poll() is not None:
         return False
@@ -75,8 +81,9 @@ def main() -> None:
     moments = sorted(draw.uniform(0.1, 0.9, arguments.kills) * budget_s)
     journal, whole = b"", True
     for number, at_s in enumerate(moments):
+        before = clock(folder)
         process = start(search, folder, words, resume=number > 0)
-        if not kill_at(process, folder, at_s):
+        if not kill_at(process, folder, at_s, before):
             print(process.communicate()[0])
             raise RuntimeError(f"it ended before it could be killed at {at_s:.1f} s")
         found = (folder / JOURNAL).read_bytes()
