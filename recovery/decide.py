@@ -273,7 +273,7 @@ def _because(scored: Sequence[Scored], why: str) -> str:
         (
             s
             for s in scored[1:]
-            if s.candidate.feasible and s.candidate.strategy is not best.candidate.strategy
+            if s.score > 0 and s.candidate.strategy is not best.candidate.strategy
         ),
         None,
     )

@@ -69,4 +69,4 @@ def _in_time(safer: Candidate, keep: Candidate, situation: Situation) -> bool:
     """Whether the job does not end before others hold what one holds alone."""
     if situation.steps_left is None:
         return True
-    return safer.transition_s < situation.steps_left * keep.step_s
+    return safer.transition_s < situation.steps_left * keep.step_s * situation.slowness

@@ -82,7 +82,7 @@ def left_s(candidates: Iterable[Candidate], situation: Situation) -> float | Non
     if situation.steps_left is None or not able:
         return None
     stay = min(able, key=lambda one: (one.transition_s, one.step_s))
-    return stay.transition_s + situation.steps_left * stay.step_s
+    return stay.transition_s + situation.steps_left * stay.step_s * situation.slowness
 
 
 def risk(

@@ -55,6 +55,7 @@ class Situation:
         nodes: worker to the name of its machine.
         samples_per_micro_batch: for scores in samples per second.
         steps_left: from the one under way to the end of the job; None if it has no end in sight.
+        slowness: how many times longer steps have taken lately than is predicted for them.
     """
 
     plan: Plan
@@ -74,6 +75,7 @@ class Situation:
     nodes: Mapping[int, str] = field(default_factory=dict)
     samples_per_micro_batch: int = 1
     steps_left: int | None = None
+    slowness: float = 1.0
 
     @cached_property
     def survivors(self) -> tuple[int, ...]:

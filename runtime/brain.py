@@ -15,6 +15,7 @@ from ithaca.planner.plan import Plan
 from ithaca.planner.profile import Profile
 from ithaca.recovery.decide import Decision
 from ithaca.recovery.failure import Failure, FailureClass
+from ithaca.recovery.forecast import forecast
 from ithaca.recovery.hazard import Hazard
 from ithaca.recovery.policy import Incident, Policy
 from ithaca.recovery.prepare import Prepared
@@ -31,7 +32,7 @@ _REGROUP_S, _RESTORE_S = 0.1, 2.0
 """Before any recovery of this run was measured."""
 _REGROUPING = ("wake", "decide", "rebuild")
 _RECENT = 5
-"""Recoveries that tell how long the next one takes."""
+"""So many recoveries, or steps, tell how long the next ones take."""
 
 
 class Brain:
@@ -62,6 +63,10 @@ class Brain:
         self._prepared = Prepared()
         self._preparing: Iterator[frozenset[int]] | None = None
         self._regroups: deque[float] = deque(maxlen=_RECENT)
+        self._steps_s: deque[float] = deque(maxlen=_RECENT)
+        """Of the last steps under the plan in force."""
+        self._slowness = 1.0
+        self._known: tuple[Plan, Profile, float] | None = None
         self._entered: Counter[Plan] = Counter()
         """How often each plan was entered since the last failure."""
 
@@ -79,8 +84,11 @@ class Brain:
         """How many incidents there were that were no notices."""
         return sum(not incident.is_notice for incident in self._history)
 
-    def watch(self, plan: Plan) -> None:
-        """Time has passed without a failure."""
+    def watch(self, plan: Plan, step_s: float) -> None:
+        """A step was committed under ``plan`` in so many seconds: time without a failure."""
+        self._steps_s.append(step_s)
+        if len(self._steps_s) == _RECENT:
+            self._slowness = median(self._steps_s) / self._predicted_s(plan)
         now = self._now()
         passed, self._watched_s = now - self._watched_s, now
         nodes = {self._place(worker) for worker in plan.workers}
@@ -134,7 +142,17 @@ class Brain:
             regroup_s=self.regroup_s,
             nodes={w: self._place(w) for w in (*plan.workers, *standings)},
             steps_left=max(1, mission.job.steps - step),
+            slowness=self._slowness,
         )
+
+    def _predicted_s(self, plan: Plan) -> float:
+        """Seconds of a step of ``plan``; predicted once while plan and profile are the same."""
+        profile = self._profile()
+        if self._known is None or self._known[0] is not plan or self._known[1] is not profile:
+            mission = self._mission
+            here = Situation(plan, frozenset(), {}, profile, exact=mission.exact, ties=mission.ties)
+            self._known = plan, profile, forecast(plan, here).step_s
+        return self._known[2]
 
     def _limit_bytes(self) -> int | None:
         """What a worker may hold; a budget counts as soon as it is known what staying in it costs.
@@ -161,6 +179,7 @@ class Brain:
     def entered(self, plan: Plan) -> None:
         """Everybody trains under ``plan``."""
         self._entered[replace(plan, generation=0)] += 1
+        self._steps_s.clear()
 
     def answered(self, strategy: StrategyName) -> None:
         """What was done about the newest incident."""

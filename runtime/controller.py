@@ -307,7 +307,7 @@ class Controller:
     def _stepped(self, event: StepDone, ledger: Ledger) -> None:
         self._point("before", "record")
         self._keeper.done(event, ledger)
-        self._brain.watch(self._members.plan)
+        self._brain.watch(self._members.plan, event.seconds)
         recovered = self._account.step(event)
         if recovered is not None:
             self._recorder.emit(recovered)
