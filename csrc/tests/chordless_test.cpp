@@ -7,6 +7,7 @@
 #include "chordless.h"
 #include "chordless_search.h"
 #include "segments.h"
+#include "tails.h"
 
 namespace {
 
@@ -86,6 +87,11 @@ void check_small() {
     expect(ithaca::BitSearch<1>(graph).count_prefixes(7, 1 << 20) ==
                ithaca::ListSearch(graph).count_prefixes(7, 1 << 20),
            "bits and lists count different prefixes");
+    for (int longest = 0; longest < 9; ++longest) {
+      const std::int64_t all = ithaca::BitSearch<1>(graph).count_paths(longest, 1 << 20);
+      expect(static_cast<double>(all) <= ithaca::most_induced_paths(graph, longest),
+             "there are more induced paths than the bound by sizes");
+    }
     const ithaca::Profiles one = ithaca::chordless_profiles(batch, {3, 6, 4, 1}, 0, 1);
     expect(one.first.back() == static_cast<std::int64_t>(one.other.size()), "pairs were lost");
   }

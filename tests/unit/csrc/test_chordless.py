@@ -161,6 +161,22 @@ def test_a_graph_too_dense_is_cut_by_numbers_that_depend_on_it_alone() -> None:
         assert profile(padded, wanted).reach[0].tolist() == reach
 
 
+@pytest.mark.parametrize("more", [0, 60])
+def test_a_graph_is_cut_at_the_very_path_that_passes_the_budget(more: int) -> None:
+    """Bounds that answer without a search never say that more fits. The star is where the one by
+    sizes is exact: a bound that is less by one would let its 12 paths into a budget of 11."""
+    star = nx.star_graph(3)
+    others = [nx.complete_multipartite_graph(1, 3, 3), nx.path_graph(6)]
+    for graph in (star, *others, *(random_graph(seed) for seed in range(6))):
+        one = Graphs.of([(len(graph) + more, list(graph.edges))])
+        known = [2 * len(lists(paths(one, length))) for length in range(1, 7)]
+        budgets = {count + by for count in known for by in (-1, 0)} - {-1, 0}
+        for budget in sorted(budgets):
+            fits = max(n for n in range(7) if n == 0 or known[n - 1] <= budget)
+            found = profile(one, ProfileShape(6, 0, budget=budget)).reach[0].tolist()
+            assert found == [fits, 0]
+
+
 def test_what_was_cut_is_reported_and_can_be_refused() -> None:
     complete = [(u, v) for v in range(12) for u in range(v)]
     both = Graphs.of([(3, [(0, 1)]), (12, complete)])
