@@ -374,6 +374,9 @@ class Coordinator:
 
     def _assign(self) -> None:
         """Give work to whoever has none."""
+        if not self._busy and self._elapsed.goes_on and self.search.over(self._now()):
+            self._done = True  # even if those that were killed at the end have no successors yet
+            return
         while len(self._busy) < self.tune.tune.workers:
             idle = [
                 number

@@ -134,6 +134,13 @@ def test_who_is_measured_where() -> None:
     assert {(c.budget, c.seed) for c in slow} == {(20, seed) for seed in range(5)}
 
 
+def test_seeds_differ_from_set_to_set_and_not_from_player_to_player() -> None:
+    some = cells("development", "hyperparameters", (20,), 2, ["random", "boasf+"])
+    seeds = {(c.dataset, c.kind, c.seed): c.drawn for c in some}
+    assert len(set(seeds.values())) == len(seeds) == len(some) / 2
+    assert all(c.drawn == seeds[c.dataset, c.kind, c.seed] for c in some)
+
+
 class Echo:
     """An opponent that asks for what it was begun with."""
 

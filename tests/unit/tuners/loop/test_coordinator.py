@@ -131,6 +131,22 @@ def test_a_run_that_does_not_end_is_killed(tmp_path: Path, tune: LoadedTune) -> 
     assert summary.best is None
 
 
+def test_a_search_ends_with_its_budget_though_nobody_is_left(
+    tmp_path: Path, tune: LoadedTune
+) -> None:
+    crew = FakeCrew(2, value, step_s=1e6)
+    one = Coordinator(tune, tmp_path, crew, crew.clock, frozenset(crew.processes), crew.disk)
+    while crew.processes:
+        summary = one.turn(TURN_S)
+        if crew.killed:
+            crew.processes.clear()  # their successors take their time
+            crew.look()
+    summary = one.turn(TURN_S)
+    one.close()
+    assert summary.over
+    assert summary.now_s < 15.5
+
+
 def holders_after_a_loss(tune: LoadedTune, folder: Path, make: type[Coordinator]) -> int:
     """How many processes hold a paused trial soon after one of its two holders was lost."""
     crew = FakeCrew(3, value)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ithaca.runtime.config.load import load
+from ithaca.tuners.loop.files import StateFiles
 from ithaca.tuners.loop.orders import Outcome, Run
 from ithaca.tuners.loop.process import TrialProcess
 from ithaca.tuners.loop.state import Snapshot
@@ -41,12 +42,13 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 class Pair:
-    """Two processes that send each other states."""
+    """Two processes that send each other states, and write them to a folder if one is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self.sent: list[tuple[int, int]] = []
         self.refuse = 0
-        self.processes = [TrialProcess(number, 1, self.send) for number in range(2)]
+        files = None if folder is None else StateFiles(folder)
+        self.processes = [TrialProcess(number, 1, self.send, files) for number in range(2)]
 
     def send(self, number: int, state: Snapshot) -> None:
         """To the other one."""
@@ -136,3 +138,30 @@ def test_states_that_nobody_needs_are_dropped(first: Run) -> None:
     assert pair.processes[0].send(0, 1)
     assert pair.processes[1].look(wait_s=0).kept == {0: 4}
     assert not pair.processes[0].send(7, 1)
+
+
+def test_a_trial_goes_on_from_the_disk_where_all_processes_were_lost(
+    first: Run, tmp_path: Path
+) -> None:
+    pair = Pair(tmp_path / "states")
+    pair.processes[0].begin(first, None)
+    paused = outcome(pair.processes[0])
+    assert paused.unsaved == ""
+    fresh = Pair(tmp_path / "states")
+    assert fresh.processes[1].look(wait_s=0).kept == {}
+    assert not fresh.processes[1].begin(replace(first, run=2, first=3, last=8, partner=0), None)
+    assert fresh.processes[1].begin(replace(first, run=2, first=4, last=8, partner=0), None)
+    ended = outcome(fresh.processes[1])
+    alone = TrialTraining(0, first.job, first.options)
+    assert (*paused.losses, *ended.losses) == tuple(alone.train() for _ in range(8))
+    assert ended.hash == alone.give().hash()
+
+
+def test_a_disk_that_takes_nothing_is_told_and_stops_nothing(first: Run, tmp_path: Path) -> None:
+    (tmp_path / "states").write_text("no folder")
+    pair = Pair(tmp_path / "states")
+    pair.processes[0].begin(first, None)
+    ended = outcome(pair.processes[0])
+    assert ended.value is not None
+    assert "states" in ended.unsaved
+    assert pair.sent == [(1, 4)]
