@@ -231,10 +231,12 @@ def _allowed(
 def _whole_way(one: Candidate, situation: Situation, finish: Plan | None) -> Candidate:
     """``one`` with all the time until it is in force.
 
-    If the step under way has to be ended under another plan first, all meet twice.
+    If the step under way has to be ended under another plan first, all meet twice. That counts only
+    where an end is in sight: beside the time to the next failure it is nothing.
     """
     twice = (
-        situation.mid_step
+        situation.steps_left is not None
+        and situation.mid_step
         and finish is not None
         and one.rollback_step is None
         and not _keeps_all(one, situation)
