@@ -1,4 +1,6 @@
-"""``python -m benchmarks.graphs {exact,choose,brec,speed} DATA``: what graph networks tell apart.
+"""``python -m benchmarks.graphs COMMAND DATA``: what graph networks tell apart, and how fast.
+
+exact, adaptive: colour refinement; choose, brec: trained; speed: the searches against networkx.
 
 DATA has brec/ (BREC's raw .npy files), sr/ (graph6), exp.txt and zinc/. Rows that a result file
 has already are not computed again, so a run that was stopped goes on where it was.
@@ -15,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.graphs import exact
-from benchmarks.graphs.brec import CATEGORIES, PAIRS
+from benchmarks.graphs.brec import CATEGORIES, PAIRS, read_brec
 from benchmarks.graphs.development import development_pairs
 from benchmarks.graphs.protocol import Outcome, Setting, run_pair
 from benchmarks.graphs.realised import KEY, SEEDS, outstanding, realise, table
@@ -39,6 +41,20 @@ def show_exact(folder: Path) -> int:
         wrong += differ > 0
         print(f"relabelled copies of {name}: {differ} of {graphs} told apart", flush=True)
     return int(wrong > 0)
+
+
+def show_adaptive(folder: Path) -> int:
+    """Prints what paths as long as the budget allows tell apart in BREC."""
+    pairs, deeper = read_brec(folder / "brec"), []
+    for pair, before, apart in exact.adaptive(pairs):
+        deeper.append(apart)
+        if not before:
+            print(f"pair {pair.number} {pair.category}: {apart}", flush=True)
+    counts = exact.by_category(pairs, deeper)
+    print(f"BREC by category: {', '.join(CATEGORIES)}")
+    print(f"paths <= {exact.DEEPEST.path} within the budget, cycles <= {exact.DEEPEST.cycle}: "
+          f"{' '.join(map(str, counts))} = {sum(counts)}")  # fmt: skip
+    return 0
 
 
 def show_choice(folder: Path) -> int:
@@ -88,7 +104,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.graphs", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("command", choices=["exact", "choose", "brec", "speed"])
+    parser.add_argument("command", choices=["exact", "adaptive", "choose", "brec", "speed"])
     parser.add_argument("data", type=Path, help="has brec/, sr/ and exp.txt")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--pairs", type=int, nargs="*", help="only these, of 0..399")
@@ -100,6 +116,8 @@ def main() -> int:
     try:
         if arguments.command == "exact":
             return show_exact(arguments.data)
+        if arguments.command == "adaptive":
+            return show_adaptive(arguments.data)
         if arguments.command == "speed":
             for speed in speeds(arguments.data):
                 print(speed, flush=True)

@@ -17,6 +17,8 @@ from ithaca.workloads.csgnn.refine import signatures
 from ithaca.workloads.csgnn.structure import Profile, ProfileShape, profile
 
 WIDEST = ProfileShape(path=6, cycle=10)
+DEEPEST = ProfileShape(path=20, cycle=10)
+"""Where the budget ends before, a graph is searched for shorter ones."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,18 @@ def brec(folder: Path) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]
     found = profile(graphs, WIDEST).whole()
     for name, (variant, known) in VARIANTS.items():
         yield name, by_category(pairs, told_apart(graphs, reduced(found, variant))), known
+
+
+def adaptive(pairs: list[Pair], shape: ProfileShape = DEEPEST) -> Iterator[tuple[Pair, bool, bool]]:
+    """Each pair, whether the widest profile tells it apart, and whether paths as long as the budget
+    allows do.
+
+    How long they are depends on a graph alone, not on its labels, so this is a setting like any
+    other. More columns only refine: pairs that are told apart already are not searched again.
+    """
+    for pair in pairs:
+        apart = told_apart(pair.graphs, profile(pair.graphs, WIDEST).whole())[0]
+        yield pair, apart, apart or told_apart(pair.graphs, profile(pair.graphs, shape))[0]
 
 
 def copies(folder: Path, seed: int) -> Iterator[tuple[str, int, int]]:

@@ -11,7 +11,7 @@ import torch
 from benchmarks.graphs.brec import CATEGORIES, PAIRS, Pair, category_of, read_brec
 from benchmarks.graphs.cfi import BASES, cfi_pair
 from benchmarks.graphs.copies import copies, permutations
-from benchmarks.graphs.exact import WIDEST, told_apart
+from benchmarks.graphs.exact import WIDEST, adaptive, told_apart
 from benchmarks.graphs.protocol import THRESHOLD, Outcome, Setting, run_pair, t_square
 from benchmarks.graphs.realised import KEY, Job, outcome_of, realise, row_of, table
 from benchmarks.recovery_study.sheet import Sheet
@@ -49,6 +49,18 @@ def test_exact() -> None:
     graphs = together([pair.graphs for pair in PAIR.values()])
     apart = told_apart(graphs, profile(graphs, WIDEST).whole())
     assert {n for n, yes in zip(PAIR, apart, strict=True) if not yes} == BEYOND
+
+
+def test_longer_paths_within_the_budget_go_further() -> None:
+    """A pair that the widest profile leaves alone, and a graph with its copy as the control."""
+    pair, deep = PAIR[300], ProfileShape(path=16, cycle=0)
+    assert [found[1:] for found in adaptive([pair], deep)] == [(False, True)]
+    cut = ProfileShape(path=16, cycle=0, budget=100_000)
+    assert [found[1:] for found in adaptive([pair], cut)] == [(False, False)]
+    graph = pair.graphs.take(torch.tensor([0]))
+    other = relabelled(graph, torch.Generator().manual_seed(1))
+    copy = Pair(300, "copy", together([graph, other]))
+    assert [found[1:] for found in adaptive([copy], deep)] == [(False, False)]
 
 
 @pytest.mark.parametrize("number", PAIR)
