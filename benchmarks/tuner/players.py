@@ -134,7 +134,12 @@ class Entry:
         return asked and known and not (self.slow and (budget > 60 or seed >= 5))
 
 
-def ours(policy: str, most: int | None = 1, climbs: bool = False, **more: Any) -> Make:  # noqa: ANN401
+def ours(
+    policy: str,
+    most: int | None = 1,
+    climbs: bool = False,
+    **more: Any,  # noqa: ANN401 - of the settings
+) -> Make:
     """One of our policies; ``most`` arms from halves, None for all of them."""
 
     def make(table: Table, budget_s: float, seed: int) -> Player:
