@@ -54,8 +54,8 @@ Registry& registry();
 at::Tensor alias_of(const at::Tensor& tensor);
 // Dtype, rank and size bucket.
 std::int64_t look_of(const at::Tensor& tensor);
-// "ReluBackward0"; null for a leaf. Valid for good.
-const std::string* origin_of(const at::Tensor& tensor);
+// "ReluBackward0"; nothing for a leaf.
+std::string origin_of(const at::Tensor& tensor);
 // Stock autograd's error.
 [[noreturn]] void modified_in_place(const at::Tensor& alias, const Packed& packed);
 

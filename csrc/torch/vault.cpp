@@ -13,9 +13,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
-#include <set>
-#include <typeindex>
-#include <typeinfo>
 #include <utility>
 
 namespace ithaca {
@@ -59,30 +56,15 @@ std::int64_t look_of(const at::Tensor& tensor) {
          (nbytes > 0 ? std::bit_width(nbytes) - 1 : 0);
 }
 
-// A node makes its name anew each time, out of its class. Only those of functions that are written
-// in Python, which are all of one class, tell more.
-const std::string* origin_of(const at::Tensor& tensor) {
+std::string origin_of(const at::Tensor& tensor) {
   const auto& node = tensor.grad_fn();
-  if (!node) return nullptr;
-  static std::mutex mutex;
-  static auto* const names = new std::unordered_map<std::type_index, const std::string*>;
-  static auto* const known = new std::set<std::string>;
-  const std::type_info& kind = typeid(*node);
-  const bool python = std::strcmp(kind.name(), "N5torch8autograd6PyNodeE") == 0;
-  if (!python) {
-    const std::lock_guard lock(mutex);
-    if (const auto found = names->find(kind); found != names->end()) return found->second;
-  }
-  std::string name = node->name();  // may take Python's lock
-  const std::lock_guard lock(mutex);
-  const std::string* kept = &*known->insert(std::move(name)).first;
-  if (!python) names->emplace(kind, kept);
-  return kept;
+  if (!node) return "";
+  return node->name();
 }
 
 // The words of torch's own error, for programs that look at them.
 [[noreturn]] void modified_in_place(const at::Tensor& alias, const Packed& packed) {
-  std::string origin = packed.origin != nullptr ? *packed.origin : "";
+  std::string origin = packed.origin;
   if (const auto end = origin.rfind("Backward"); end != std::string::npos) origin.resize(end);
   TORCH_CHECK(false,
               "one of the variables needed for gradient computation has been modified by an "

@@ -86,7 +86,7 @@ struct Packed {
   std::uint32_t version = 0;
   Key key = kUnnamed;
   Key first = kUnnamed;  // of the first save of the same storage
-  const std::string* origin = nullptr;  // the node whose output it was; null for a leaf
+  std::string origin;  // the node whose output it was when it was saved
   std::uint32_t output = 0;
   WeakTensor tensor;
   std::weak_ptr<Again> again;  // how it is made, if it is hollow
