@@ -30,7 +30,12 @@ DETECT_S, LOOK_S = 2.0, 0.05
 Script = Iterator[Pulse | float | None]
 
 
-def pulse(pid: int = 7, end: RunEnded | None = None, wanted: int = 0, **more: Any) -> Pulse:  # noqa: ANN401
+def pulse(
+    pid: int = 7,
+    end: RunEnded | None = None,
+    wanted: int = 0,
+    **more: Any,  # noqa: ANN401 - the other fields
+) -> Pulse:
     """A controller's answer."""
     return Pulse(pid, 1, wanted, more.pop("said", ()), end, **more)
 
