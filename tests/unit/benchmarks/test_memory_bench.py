@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.memory import gpu, observer
+from benchmarks.memory import gpu, observer, predicted, smallest
 from ithaca.swap import allocator
 from ithaca.swap.bench import cells
 from ithaca.swap.bench.arms import ARMS, CPU_ARMS, FIXED_ARMS, GPU_ARMS, Limits
@@ -115,6 +115,10 @@ def test_the_programs_for_a_gpu_and_the_observer_can_be_imported(tmp_path: Path)
     for model in LARGE:
         assert gpu.unlimited_bytes(model.name) > 4 * 20 * gpu.GB
     assert observer.operators(observer.TINY) > 100
+    tiny = TINY[0].make(torch.device("cpu"))
+    held = sum(parameter.nbytes for parameter in tiny.parameters())
+    assert smallest.floor_bytes(TINY[0]) > 2 * held
+    assert callable(predicted.compare)
     seconds = observer.timed(observer.TINY, rounds=1)
     assert {len(values) for values in seconds.values()} == {1}
 
