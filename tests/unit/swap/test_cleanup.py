@@ -118,6 +118,7 @@ INTERRUPTED = """
 import signal, sys, torch
 from ithaca.swap.session import MemorySession
 from tests.unit.swap.tiny import tokens, transformer
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 model = transformer(2)
 with MemorySession(model, "64MiB", folder=sys.argv[1], limit="64MiB") as memory:
     print("ready", flush=True)
@@ -130,18 +131,21 @@ with MemorySession(model, "64MiB", folder=sys.argv[1], limit="64MiB") as memory:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_signal_leaves_no_file(number: signal.Signals, tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(tmp_path)],
         cwd=root,
         env={**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    child.send_signal(number)
-    _, error = child.communicate(timeout=60)
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            child.send_signal(number)
+            _, error = child.communicate(timeout=60)
+        finally:
+            child.kill()
     assert child.returncode == -number
     assert number is signal.SIGKILL or "KeyboardInterrupt" in error
     assert list(tmp_path.iterdir()) == []
