@@ -65,7 +65,7 @@ class LayerOptimizer:
     """AdamW over the fp32 weights of one layer, which must be contiguous.
 
     ``torch.optim.AdamW`` as a function: an object of that class imports torch's compiler when it is
-    made, 1.5 s of CPU time and 100 MB in every worker, for nothing that is used here.
+    made, about a second of CPU time and 50 to 70 MB in every worker, for nothing that is used here.
     """
 
     def __init__(
