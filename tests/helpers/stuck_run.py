@@ -120,9 +120,12 @@ class StuckRun:
 
     def _advance(self, worker: int) -> None:
         action = self._head(worker)
-        if isinstance(action, Transfer) and action.op is Op.SEND:
-            if not self.apart >= {worker, action.peer}:
-                self.sent.add((self.step[worker], action.peer, *action.key))
+        if (
+            isinstance(action, Transfer)
+            and action.op is Op.SEND
+            and not self.apart >= {worker, action.peer}
+        ):
+            self.sent.add((self.step[worker], action.peer, *action.key))
         self.position[worker] += 1
         if self.position[worker] == len(self.programs[worker].actions):
             self.step[worker] += 1
