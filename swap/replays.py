@@ -12,8 +12,21 @@ from ithaca.swap.trace import Recipe, Replay, Role, Trace
 # What one operator takes before any was observed: the call, and its operands and result.
 CALL_SECONDS, BYTES_PER_S = 5e-6, 2e9
 _CHEAP = "again:"
-# What is known of a storage that one operator makes again: its name, and those of the inputs.
-Maker = tuple[Identity, tuple[Identity, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """What is known of a storage that one operator makes again.
+
+    Args:
+        output: its name.
+        inputs: those of what is read, as far as they are known; only their places count.
+        beside_bytes: what the operator takes beside its result.
+    """
+
+    output: Identity
+    inputs: tuple[Identity, ...]
+    beside_bytes: int = 0
 
 
 def is_cheap(replay: str | None) -> bool:
@@ -43,7 +56,7 @@ class Speed:
     ) -> None:
         """Takes up a step: what was made again in it, and the seconds that each took."""
         touched = {
-            trace.saved[output].identity: nbytes for output, _, nbytes in _touched(trace, makers)
+            trace.saved[output].identity: nbytes for output, _, nbytes, _ in _touched(trace, makers)
         }
         places = {_place(identity): identity for identity in touched}
         for identity, seconds in made:
@@ -57,16 +70,19 @@ def _place(identity: Identity) -> tuple[SegmentKey, int]:
     return identity.segment, identity.ordinal
 
 
-def _touched(trace: Trace, makers: Sequence[Maker]) -> Iterator[tuple[int, tuple[int, ...], int]]:
-    """Output, inputs and their bytes of every maker that the trace has."""
+def _touched(
+    trace: Trace, makers: Sequence[Maker]
+) -> Iterator[tuple[int, tuple[int, ...], int, int]]:
+    """Output, inputs, their bytes and those beside them of every maker that the trace has."""
     places = {_place(saved.identity): index for index, saved in enumerate(trace.saved)}
-    for output, inputs in makers:
-        made = places.get(_place(output))
-        found = {places.get(_place(part)) for part in inputs}
+    for maker in makers:
+        made = places.get(_place(maker.output))
+        found = {places.get(_place(part)) for part in maker.inputs}
         read = tuple(sorted(index for index in found if index is not None))
         if made is None or (read and read[-1] >= made):
             continue
-        yield made, read, sum(trace.saved[index].nbytes for index in (made, *read))
+        touched = sum(trace.saved[index].nbytes for index in (made, *read))
+        yield made, read, touched, maker.beside_bytes
 
 
 def with_operators(
@@ -76,8 +92,7 @@ def with_operators(
 
     Args:
         trace: of a step.
-        makers: for each such storage its name, and those of the inputs as far as they are known;
-            only their places count.
+        makers: of such storages.
         bytes_per_s: operands and results of an operator in a second; ``None`` is not observed.
     """
     rate = BYTES_PER_S if bytes_per_s is None else bytes_per_s
@@ -89,8 +104,9 @@ def with_operators(
             seconds=CALL_SECONDS + touched / rate,
             outputs=(made,),
             inputs=read,
+            workspace_bytes=beside,
         )
-        for made, read, touched in _touched(trace, makers)
+        for made, read, touched, beside in _touched(trace, makers)
     ]
     return replace(trace, replays=(*trace.replays, *replays))
 

@@ -10,7 +10,7 @@ import torch
 
 from ithaca.swap.identity import Identity, Phase, SegmentKey
 from ithaca.swap.plan import Action, Decision, Plan
-from ithaca.swap.replays import is_cheap
+from ithaca.swap.replays import Maker, is_cheap
 from ithaca.swap.trace import Link, Point, Saved, Segment, Trace
 
 # Columns of the observer's tables, as csrc/bindings.cpp writes them.
@@ -130,18 +130,19 @@ def triggers_of(plan: Plan, trace: Trace) -> dict[Identity, list[Identity]]:
     }
 
 
-def makers_of(
-    names: Names, moments: Sequence[Sequence[int]]
-) -> tuple[tuple[Identity, tuple[Identity, ...]], ...]:
+def makers_of(names: Names, moments: Sequence[Sequence[int]]) -> tuple[Maker, ...]:
     """Storages that one operator makes, each with the storages that it reads, as logged."""
     found: dict[int, list[int]] = {}
+    beside: dict[int, int] = {}
     for moment in moments:
         if moment[0] == CHEAP:
             found.setdefault(moment[2], []).append(moment[3])
+            beside[moment[2]] = moment[4]
     return tuple(
-        (
+        Maker(
             names.identity(output, output, 0),
             tuple(names.identity(key, key, 0) for key in inputs if key != -1),
+            beside[output],
         )
         for output, inputs in found.items()
     )

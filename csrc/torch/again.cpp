@@ -154,6 +154,14 @@ std::shared_ptr<Again> Again::of(const at::Tensor& tensor) {
   return again;
 }
 
+std::int64_t Again::beside_bytes() const {
+  if (which != Operator::kLayerNorm) return 0;
+  const auto in_blocks = [](const at::Tensor& tensor) {
+    return (static_cast<std::int64_t>(tensor.nbytes()) + 63) / 64 * 64;
+  };
+  return in_blocks(inputs.at(1)) + in_blocks(inputs.at(2));
+}
+
 at::Tensor Again::make(const std::vector<at::Tensor>& given) const {
   const at::NoGradGuard no_grad;
   const bool broken = Tier::mutation == Mutation::kWrongOperator;

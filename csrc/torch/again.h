@@ -28,6 +28,8 @@ struct Again {
   // Forgets these.
   static void forget();
 
+  // Bytes that it takes beside its result while it is made again: a norm's mean and scale.
+  std::int64_t beside_bytes() const;
   // The same operator on the same values: the same bits. `inputs` with their bytes.
   at::Tensor make(const std::vector<at::Tensor>& inputs) const;
 

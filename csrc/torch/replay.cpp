@@ -145,7 +145,7 @@ void Vault::log_cheap(Key key, const Again& again) {
                       : packed->stored  ? packed->stored->key
                       : packed->vault   ? packed->first
                                         : kUnnamed;
-    log(What::kCheap, key, first);
+    log(What::kCheap, key, first, again.beside_bytes());
   }
 }
 

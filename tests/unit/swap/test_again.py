@@ -6,7 +6,7 @@ Products (of which RMSNorm is made), GELU, SiLU and layer normalisation.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ithaca.swap import allocator, replays
+from ithaca.swap import allocator, planning, replays
 from ithaca.swap.planning import Planning
-from ithaca.swap.replays import Speed, is_cheap
+from ithaca.swap.replays import Maker, Speed, is_cheap
 from ithaca.swap.session import MemorySession
-from ithaca.swap.trace import Link
+from ithaca.swap.trace import Link, Trace
 from tests.unit.swap.tiny import WIDTH, Case, Outcome, tokens, train, transformer
 
 
@@ -92,13 +92,16 @@ CASES = (
 )
 
 
+OBSERVED = Speed.bytes_per_s.fget  # type: ignore[attr-defined]
+
+
 @pytest.fixture(autouse=True)
 def free_of_charge(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the policy chooses depends on times; here one operator always costs least."""
     slow = (Link("disk", 1e6, 1e6),)
     monkeypatch.setattr(Planning, "_links", lambda _self: slow)
     monkeypatch.setattr(replays, "CALL_SECONDS", 0.0)
-    monkeypatch.setattr(replays, "BYTES_PER_S", 1e15)
+    monkeypatch.setattr(Speed, "bytes_per_s", property(lambda _self: 1e15))
 
 
 def tight(case: Case, reference: Outcome, folder: Path) -> tuple[Outcome, Counter[str]]:
@@ -137,7 +140,25 @@ def test_the_speed_of_operators_is_observed(tmp_path: Path) -> None:
             model(case.inputs(step)).square().mean().backward()
             memory.step()
     assert speed.seconds > 0
-    assert speed.bytes_per_s == speed.touched_bytes / speed.seconds
+    assert OBSERVED(speed) == speed.touched_bytes / speed.seconds
+
+
+def test_a_norm_needs_room_for_its_mean_and_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makers: list[Maker] = []
+
+    def spy(trace: Trace, known: Sequence[Maker], rate: float | None = None) -> Trace:
+        makers.extend(known)
+        made = replays.with_operators(trace, known, rate)
+        assert {r.workspace_bytes for r in made.replays} <= {each.beside_bytes for each in known}
+        return made
+
+    monkeypatch.setattr(planning, "with_operators", spy)
+    reference = train(norms("layer norm"))
+    tight(norms("layer norm"), reference, tmp_path)
+    rows = tokens(0).numel() // WIDTH
+    assert {maker.beside_bytes for maker in makers} == {2 * 4 * rows}
 
 
 @pytest.mark.parametrize("name", ["GELU", "products", "layer norm", "RMS norm"])
