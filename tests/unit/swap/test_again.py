@@ -100,6 +100,7 @@ def free_of_charge(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the policy chooses depends on times; here one operator always costs least."""
     slow = (Link("disk", 1e6, 1e6),)
     monkeypatch.setattr(Planning, "_links", lambda _self: slow)
+    monkeypatch.setattr(planning, "with_blocks", lambda trace, _inputs: trace)
     monkeypatch.setattr(replays, "CALL_SECONDS", 0.0)
     monkeypatch.setattr(Speed, "bytes_per_s", property(lambda _self: 1e15))
 
