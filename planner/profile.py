@@ -71,7 +71,8 @@ class Profile:
         if high.share <= low.share:
             return high.slowdown
         part = (share - low.share) / (high.share - low.share)
-        return low.slowdown + part * (high.slowdown - low.slowdown)
+        # Rounded, the line may end below its end.
+        return max(low.slowdown + part * (high.slowdown - low.slowdown), high.slowdown)
 
     def to_json(self) -> str:
         """A text that :meth:`from_json` reads back."""

@@ -53,6 +53,11 @@ class _Known:
         return frozenset(decision.replay for decision in decisions if decision.replay)
 
 
+ROOM = 256
+"""One part in so many of a budget is left free by plans that can do with the rest: small tensors
+that are nobody's care come and go with what is made again, and a trace does not tell of them."""
+
+
 class Planning:
     """Keeps the plans of a session.
 
@@ -254,9 +259,12 @@ class Planning:
 
 
 def _decide(trace: Trace, budget: int, names: Names) -> tuple[Plan | Refusal, list[int]]:
-    result = decide(trace, budget)
+    result = decide(trace, budget - budget // ROOM)
+    if isinstance(result, Refusal):
+        result = decide(trace, budget)
     if isinstance(result, Refusal):
         return result, []
+    result = replace(result, budget_bytes=budget)
     return result, rows_of(result, names, triggers_of(result, trace))
 
 
