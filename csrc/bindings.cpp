@@ -563,7 +563,7 @@ PyObject* hold(PyObject*, PyObject* tensor) {
   return guarded([&] {
     Vault* vault = session().vault.get();
     TORCH_CHECK(vault != nullptr, "no memory session is open");
-    return THPVariable_Wrap(vault->pack(tensor_of(tensor), /*named=*/false));
+    return THPVariable_Wrap(vault->hold(tensor_of(tensor)));
   });
 }
 

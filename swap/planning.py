@@ -31,8 +31,11 @@ MOST_CONTENTS, MOST_MISSES = 16, 0.02
 STACK_BYTES = 1 << 20
 # Before anything was copied.
 ASSUMED_BYTES_PER_S = 1e9
-# The plan leaves this share of the budget for what it cannot foresee.
+# The plan leaves this share for what it cannot foresee; of the budget without what is there all the
+# time, which needs no foresight.
 HEADROOM = 0.03
+# By so much of the budget a plan is smaller after each refusal, and how much is the most.
+TIGHTER, TIGHTEST = 0.08, 0.17
 
 
 @dataclass
@@ -51,11 +54,6 @@ class _Known:
         """Names of what the plan computes again."""
         decisions = self.plan.decisions if self.plan else ()
         return frozenset(decision.replay for decision in decisions if decision.replay)
-
-
-ROOM = 256
-"""One part in so many of a budget is left free by plans that can do with the rest: small tensors
-that are nobody's care come and go with what is made again, and a trace does not tell of them."""
 
 
 class Planning:
@@ -87,7 +85,7 @@ class Planning:
         self._start = self._hits = self._misses = 0
         self._names = Names(modules)
         self._budget = budget_bytes
-        self._headroom = HEADROOM
+        self._tightened = 0.0
         self._held = held
         self._known: dict[Signature, _Known] = {}
         self._numbers = 0
@@ -195,10 +193,10 @@ class Planning:
         for called, entry in self._known.items():
             if entry is known:
                 self.traces[called] = trace
-        budget = int(self._budget * (1 - self._headroom))
-        self._submit(known, trace, budget)
+        self._submit(known, trace)
 
-    def _submit(self, known: _Known, trace: Trace, budget: int) -> None:
+    def _submit(self, known: _Known, trace: Trace) -> None:
+        budget = spendable(trace, self._budget) - int(self._tightened * self._budget)
         before = threading.stack_size(STACK_BYTES)  # the usual 8 MiB count against RLIMIT_DATA
         try:
             future = self._worker.submit(_decide, trace, budget, self._names)
@@ -227,16 +225,15 @@ class Planning:
 
     def tighten(self) -> bool:
         """Saves more from now on, for a smaller budget; whether that can change anything."""
-        if self._headroom > 0.2:
+        if self._tightened > TIGHTEST:
             return False
         self._everything = not self._disk
         self.slot = -1
-        self._headroom += 0.08
+        self._tightened += TIGHTER
         for called, trace in self.traces.items():
             known = self._known.get(called)
             if known is not None:
-                budget = int(self._budget * (1 - self._headroom))
-                self._submit(known, trace, budget)
+                self._submit(known, trace)
         self._first = None
         self.settle()
         return True
@@ -259,13 +256,16 @@ class Planning:
 
 
 def _decide(trace: Trace, budget: int, names: Names) -> tuple[Plan | Refusal, list[int]]:
-    result = decide(trace, budget - budget // ROOM)
-    if isinstance(result, Refusal):
-        result = decide(trace, budget)
+    result = decide(trace, budget)
     if isinstance(result, Refusal):
         return result, []
-    result = replace(result, budget_bytes=budget)
     return result, rows_of(result, names, triggers_of(result, trace))
+
+
+def spendable(trace: Trace, budget_bytes: int) -> int:
+    """What a plan for ``trace`` may use of a budget, in bytes."""
+    lasting = min((point.base_bytes for point in trace.points), default=0)
+    return budget_bytes - int(HEADROOM * max(0, budget_bytes - lasting))
 
 
 def content_of() -> int:

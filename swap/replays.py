@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ithaca.swap.blocks import BlockRun
 from ithaca.swap.identity import Identity, Phase, SegmentKey
-from ithaca.swap.trace import Recipe, Replay, Role, Trace
+from ithaca.swap.trace import Point, Recipe, Replay, Role, Trace
 
 # What one operator takes before any was observed: the call, and its operands and result.
 CALL_SECONDS, BYTES_PER_S = 5e-6, 2e9
@@ -140,6 +140,12 @@ def _inside(segment: SegmentKey, run: BlockRun) -> bool:
     )
 
 
+def _beside(points: Sequence[Point]) -> int:
+    """What a run of a block holds at most beside what is in our care: also small saved tensors."""
+    before = points[0].base_bytes if points else 0
+    return max((point.base_bytes - before + point.workspace_bytes for point in points), default=0)
+
+
 def _replay(trace: Trace, run: BlockRun, inputs: set[int]) -> Replay | None:
     first = max(inputs, default=-1) + 1
     outputs = tuple(
@@ -164,5 +170,5 @@ def _replay(trace: Trace, run: BlockRun, inputs: set[int]) -> Replay | None:
         seconds=sum(point.seconds for point in points),
         outputs=outputs,
         inputs=tuple(sorted(inputs)),
-        workspace_bytes=max((point.workspace_bytes for point in points), default=0),
+        workspace_bytes=_beside(points),
     )

@@ -67,7 +67,7 @@ c10::DataPtr Vault::written(const StoredPtr& stored, int error) {
     (stored->state ? counters_.state_out_bytes : counters_.out_bytes) += stored->nbytes;
   }
   if (!stored->alive) {
-    managed_ -= stored->nbytes;
+    count(*stored, -1);
     memory = std::move(stored->memory);
   } else if (!useless && stored->action == Action::kSwap && movable(*stored)) {
     // What is only on its way goes as soon as it has left, or is in somebody's way.
@@ -114,7 +114,7 @@ void Vault::give_up(Stored& stored) {
     }
   }
   stored.where = Where::kAway;
-  managed_ -= stored.nbytes;
+  count(stored, -1);
   counters_.given_up_bytes += stored.nbytes;
   set_pointer(stored, stored.mapping.get());
   const std::shared_ptr<Mark> left = stored.copies.out;
@@ -214,7 +214,7 @@ bool Vault::lend(Stored& stored) {
   }
   stored.where = Where::kLent;
   ++counters_.lent;
-  managed_ -= stored.nbytes;
+  count(stored, -1);
   counters_.given_up_bytes += stored.nbytes;
   memory_.lend(stored.memory.get(), size);
   return true;
@@ -237,7 +237,7 @@ void Vault::take_back(Stored& stored) {
   if (!DiskIo::unmap_at(stored.memory.get(), size)) return;
   std::memcpy(stored.memory.get(), copy.get(), static_cast<std::size_t>(size));
   memory_.lend(stored.memory.get(), 0);
-  managed_ += stored.nbytes;
+  count(stored, 1);
   stored.where = Where::kHere;
   drop_extent(stored);
 }

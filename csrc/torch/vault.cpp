@@ -158,7 +158,25 @@ at::Tensor Vault::pack(const at::Tensor& tensor, bool named) {
   return alias;
 }
 
+at::Tensor Vault::hold(const at::Tensor& tensor) {
+  at::Tensor alias = pack(tensor, /*named=*/false);
+  Lock lock(mutex_);
+  if (tensor.layout() != at::kStrided || !tensor.has_storage()) return alias;
+  c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+  const auto known = storages_.find(storage);
+  if (known == storages_.end() || noted_.count(storage) != 0) return alias;
+  Stored& stored = *known->second;
+  if (stored.key == kUnnamed && !std::exchange(stored.held, true)) held_ += stored.nbytes;
+  return alias;
+}
+
+void Vault::count(const Stored& stored, std::int64_t sign) {
+  managed_ += sign * stored.nbytes;
+  if (stored.held) held_ += sign * stored.nbytes;
+}
+
 void Vault::name(const StoredPtr& stored, Key key, std::int64_t look) {
+  if (std::exchange(stored->held, false)) held_ -= stored->nbytes;
   stored->key = key;
   by_key_[key] = stored;
   if (!plan_) return;
@@ -222,7 +240,7 @@ StoredPtr Vault::manage(const at::Tensor& tensor, bool state) {
       {data, new Lease{stored}, &Vault::release_lease, device_});
   storages_.emplace(storage, stored);
   by_birth_.emplace(stored->birth, stored);
-  managed_ += nbytes;
+  count(*stored, 1);
   return stored;
 }
 
@@ -268,7 +286,7 @@ void Vault::log(What what, Key key, Key other, std::int64_t look) {
   observer_.log({what, 0, key, other, look,
                  clock != nullptr ? clock->stamp() : now_ns() - step_start_ns_,
                  counters_.wait_ns - step_wait_ns_, memory_.allocated(), budget.take_window_peak(),
-                 managed_, observer_.operators(),
+                 managed_ - held_, observer_.operators(),
                  counters_.given_up_bytes - counters_.taken_bytes});
 }
 
@@ -459,7 +477,7 @@ void Vault::bring_in(const StoredPtr& stored, Lock& lock) {
 void Vault::read_in(const StoredPtr& stored, c10::DataPtr memory, Lock& lock) {
   (void)lock;
   stored->memory = std::move(memory);
-  managed_ += stored->nbytes;
+  count(*stored, 1);
   counters_.taken_bytes += stored->nbytes;
   ++coming_;
   if (mutation == Mutation::kEarlyReload && stored->alive) {
@@ -489,7 +507,7 @@ void Vault::arrived(const StoredPtr& stored, int error) {
   } else {
     settle(*stored);
     stored->memory.clear();
-    managed_ -= stored->nbytes;
+    count(*stored, -1);
     if (!stored->alive) drop_extent(*stored);
     stored->error = error;
     stored->where = Where::kAway;
@@ -552,12 +570,12 @@ void Vault::died(const StoredPtr& stored) {
     by_birth_.erase(stored->birth);
     switch (stored->where) {
       case Where::kLent:
-        managed_ += stored->nbytes;
+        count(*stored, 1);
         own_pages(*stored);
         [[fallthrough]];
       case Where::kHere:
       case Where::kParked:
-        managed_ -= stored->nbytes;
+        count(*stored, -1);
         settle(*stored);
         memory = std::move(stored->memory);
         [[fallthrough]];

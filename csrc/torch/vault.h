@@ -66,6 +66,7 @@ struct Stored {
   bool released = false;   // nobody but autograd held it when we last looked
   bool wanted = false;     // read since the write began
   bool refused = false;    // could not be written
+  bool held = false;       // by a run of a block, and no save has a name for it
   bool state = false;      // optimizer state or a gradient: moved while others hold it
   int pins = 0;            // operators that run on it now; for state
   int error = 0;
@@ -124,6 +125,9 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   // An alias of a tensor that autograd saves, to be saved in its place. One that is not `named` is
   // held for us, not for autograd.
   at::Tensor pack(const at::Tensor& tensor, bool named = true);
+  // The same for an input of a block that will be run again: nobody else may know of its bytes, so
+  // whoever plans has to find them among those that are there anyhow.
+  at::Tensor hold(const at::Tensor& tensor);
   // The tensor behind the alias; waits for its bytes. Throws stock autograd's error when it was
   // changed since, and c10::OutOfMemoryError when there is no room for it.
   static at::Tensor unpack(const at::Tensor& alias);
@@ -194,6 +198,8 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void name(const StoredPtr& stored, Key key, std::int64_t look);
   const Planned* planned_for(Key key, std::int64_t look) const;
   void count_plan(const Planned* planned, std::int64_t look);
+  // Bytes that come into our care, or leave it or memory.
+  void count(const Stored& stored, std::int64_t sign);
   void set_pointer(Stored& stored, void* data);
   bool only_ours(const Stored& stored) const;
   bool movable(const Stored& stored) const;
@@ -252,6 +258,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   std::int64_t births_ = 0, leaving_ = 0, leaving_bytes_ = 0, coming_ = 0;
   std::int64_t passive_mark_ = Budget::kNoCap;
   std::atomic<std::int64_t> managed_{0};
+  std::int64_t held_ = 0;  // of these bytes, what nobody plans for
   std::int64_t step_start_ns_ = 0, step_wait_ns_ = 0;
   std::thread::id actor_;  // who saves and reads
   bool closed_ = false;

@@ -23,7 +23,7 @@ from ithaca.swap.bench.arms import ARMS, Limits
 from ithaca.swap.bench.kernels import same_kernels
 from ithaca.swap.bench.models import MODELS
 from ithaca.swap.cost import cost_table
-from ithaca.swap.planning import HEADROOM
+from ithaca.swap.planning import spendable
 from ithaca.swap.session import MemorySession
 
 # A step that takes longer has failed, seconds.
@@ -172,7 +172,7 @@ class Trainer:
         if not traces:
             return [None for _ in budgets]
         table = cost_table(traces[0])
-        return [table.slowdown(int(budget * (1 - HEADROOM))) for budget in budgets]
+        return [table.slowdown(spendable(traces[0], budget)) for budget in budgets]
 
     def close(self, error: BaseException | None = None) -> None:
         """Ends the arm."""
