@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -328,71 +328,64 @@ def _reread_settings() -> None:
 
 
 @contextmanager
-def _one_machine(alone: bool) -> Iterator[None]:
-    """Makes a Ray that was imported before listen on loopback, as the variable does for others."""
-    from ray._private import ray_constants
-
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = not alone
+def _replaced(owner: Any, **parts: object) -> Iterator[None]:  # noqa: ANN401 - a module or class
+    """Puts ``parts`` in the place of those of ``owner``, which has no setting for what they do."""
+    before = {name: getattr(owner, name) for name in parts}
+    for name, part in parts.items():
+        setattr(owner, name, part)
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        for name, part in before.items():
+            setattr(owner, name, part)
 
 
-@contextmanager
-def _raylets_quiet() -> Iterator[None]:
+def _one_machine(alone: bool) -> AbstractContextManager[None]:
+    """Makes a Ray that was imported before listen on loopback, as the variable does for others."""
+    from ray._private import ray_constants
+
+    return _replaced(ray_constants, ENABLE_RAY_CLUSTER=not alone)
+
+
+def _raylets_quiet() -> AbstractContextManager[None]:
     """Keeps what Ray's daemons say about processes that died off the terminal; it is logged.
 
     A run tells itself which worker was lost and why, in one line.
     """
-    worker: Any = importlib.import_module("ray._private.worker")
-    before = worker.print_to_stdstream
 
     def log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
         for line in data["lines"]:
             logger.info("%s: %s", data["pid"], line)
 
-    worker.print_to_stdstream = log
-    try:
-        yield
-    finally:
-        worker.print_to_stdstream = before
+    return _replaced(importlib.import_module("ray._private.worker"), print_to_stdstream=log)
 
 
-@contextmanager
-def _daemons_apart() -> Iterator[None]:
+def _daemons_apart() -> AbstractContextManager[None]:
     """Gives every daemon that is started a session of its own.
 
     A signal to our process group (``timeout``, a shell's ``kill %1``, a hang-up) then reaches us
     alone, and we end the job in order before the daemons go.
     """
-    services: Any = importlib.import_module("ray._private.services")
-    before = services.ConsolePopen
-    services.ConsolePopen = partial(subprocess.Popen, start_new_session=True)
-    try:
-        yield
-    finally:
-        services.ConsolePopen = before
+    apart = partial(subprocess.Popen, start_new_session=True)
+    return _replaced(importlib.import_module("ray._private.services"), ConsolePopen=apart)
 
 
-@contextmanager
-def _fewer_daemons() -> Iterator[None]:
+def _fewer_daemons() -> AbstractContextManager[None]:
     """Leaves out those of Ray's daemons that a cluster of one machine and one job has no use for.
 
     The server of a dashboard that is not shown, the autoscaler, and the one that forwards logs to
     a driver that does not want them: three Python processes, two seconds of a core at each start.
     """
-    node: Any = importlib.import_module("ray._private.node").Node
-    names = ("start_api_server", "start_monitor", "start_log_monitor")
-    before = {name: getattr(node, name) for name in names}
-    for name in names:
-        setattr(node, name, lambda *_, **__: None)
-    try:
-        yield
-    finally:
-        for name, method in before.items():
-            setattr(node, name, method)
+
+    def leave_out(*_: object, **__: object) -> None:
+        pass
+
+    return _replaced(
+        importlib.import_module("ray._private.node").Node,
+        start_api_server=leave_out,
+        start_monitor=leave_out,
+        start_log_monitor=leave_out,
+    )
 
 
 @contextmanager
