@@ -55,14 +55,11 @@ class Speed:
         self, trace: Trace, makers: Sequence[Maker], made: Sequence[tuple[Identity, float]]
     ) -> None:
         """Takes up a step: what was made again in it, and the seconds that each took."""
-        touched = {
-            trace.saved[output].identity: nbytes for output, _, nbytes, _ in _touched(trace, makers)
-        }
-        places = {_place(identity): identity for identity in touched}
+        touched = {_place(maker.output): nbytes for maker, _, _, nbytes in _known(trace, makers)}
         for identity, seconds in made:
-            known = places.get(_place(identity))
-            if known is not None:
-                self.touched_bytes += touched[known]
+            nbytes = touched.get(_place(identity))
+            if nbytes is not None:
+                self.touched_bytes += nbytes
                 self.seconds += max(0.0, seconds - CALL_SECONDS)
 
 
@@ -70,10 +67,10 @@ def _place(identity: Identity) -> tuple[SegmentKey, int]:
     return identity.segment, identity.ordinal
 
 
-def _touched(
+def _known(
     trace: Trace, makers: Sequence[Maker]
-) -> Iterator[tuple[int, tuple[int, ...], int, int]]:
-    """Output, inputs, their bytes and those beside them of every maker that the trace has."""
+) -> Iterator[tuple[Maker, int, tuple[int, ...], int]]:
+    """Every maker that the trace has: the places of its output and inputs, and their bytes."""
     places = {_place(saved.identity): index for index, saved in enumerate(trace.saved)}
     for maker in makers:
         made = places.get(_place(maker.output))
@@ -82,7 +79,7 @@ def _touched(
         if made is None or (read and read[-1] >= made):
             continue
         touched = sum(trace.saved[index].nbytes for index in (made, *read))
-        yield made, read, touched, maker.beside_bytes
+        yield maker, made, read, touched
 
 
 def with_operators(
@@ -104,9 +101,9 @@ def with_operators(
             seconds=CALL_SECONDS + touched / rate,
             outputs=(made,),
             inputs=read,
-            workspace_bytes=beside,
+            workspace_bytes=maker.beside_bytes,
         )
-        for made, read, touched, beside in _touched(trace, makers)
+        for maker, made, read, touched in _known(trace, makers)
     ]
     return replace(trace, replays=(*trace.replays, *replays))
 

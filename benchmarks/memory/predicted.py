@@ -1,4 +1,6 @@
-"""What the cost table says of a budget, against steps: ``... predicted.py --folder SCRATCH``.
+"""What the cost table says of a budget, against steps.
+
+``python -m benchmarks.memory.predicted --folder SCRATCH``
 
 A session observes a model under one budget, and its table then tells how much longer a step takes
 under others, which it has not seen. Trainings under these budgets take turns with one without a
@@ -8,13 +10,13 @@ session, each in a process of its own; the medians of their pairs are compared w
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from benchmarks.recovery_study.sheet import Row, Sheet
 from ithaca.swap.bench.arms import Limits
 from ithaca.swap.bench.cells import WARM_UP, budget_of
 from ithaca.swap.bench.models import CPU, MODELS
@@ -35,7 +37,7 @@ def _ready(opened: ExitStack, setting: Setting) -> Rival:
 
 def compare(
     model: str, seen: int, unseen: Sequence[int], folder: Path, gb_per_s: float, rounds: int
-) -> Iterator[list[str]]:
+) -> Iterator[Row]:
     """A row for each budget that was not seen, as in the file.
 
     Args:
@@ -66,12 +68,20 @@ def compare(
                 if not taken.refused:
                     own.append(taken.seconds / base)
     for percent, told, own in zip(unseen, predicted, ratios, strict=True):
-        row = [model, str(seen), str(percent), f"{gb_per_s:g}", str(rounds)]
+        row = dict.fromkeys(FIELDS, "") | {
+            "model": model,
+            "observed_percent": str(seen),
+            "percent": str(percent),
+            "GB_per_s": f"{gb_per_s:g}",
+            "rounds": str(rounds),
+            "predicted": "" if told is None else f"{told:.3f}",
+        }
         if told is None or not own:  # no plan, or refused
-            yield [*row, "" if told is None else f"{told:.3f}", "", ""]
+            yield row
             continue
         measured = statistics.median(own)
-        yield [*row, f"{told:.3f}", f"{measured:.3f}", f"{(told / measured - 1) * 100:+.1f}"]
+        error = (told / measured - 1) * 100
+        yield row | {"measured": f"{measured:.3f}", "error_percent": f"{error:+.1f}"}
 
 
 def main() -> int:
@@ -89,22 +99,15 @@ def main() -> int:
     if not given.folder.is_dir():
         parser.error("--folder has to be a folder that exists")
     path = given.csv or given.folder / "memory_predicted.csv"
-    known: list[list[str]] = []
-    if path.is_file():
-        with path.open(newline="") as file:
-            known = list(csv.reader(file))[1:]
+    sheet = Sheet(path, FIELDS, ("model", "GB_per_s", "percent"))
     for name in given.models:
         for speed in given.gbps:
-            if any(row[0] == name and row[3] == f"{speed:g}" for row in known):
+            missing = [p for p in given.unseen if (name, f"{speed:g}", str(p)) not in sheet]
+            if not missing:
                 continue
-            cell = (name, given.seen, given.unseen, given.folder, speed, given.rounds)
-            rows = list(compare(*cell))
-            known += rows
-            with path.open("w", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows([FIELDS, *known])
-            for row in rows:
-                print(", ".join(f"{key} {part}" for key, part in zip(FIELDS, row, strict=True)))
-            sys.stdout.flush()
+            for row in compare(name, given.seen, missing, given.folder, speed, given.rounds):
+                sheet.add(row)
+                print(", ".join(f"{key} {part}" for key, part in row.items()), flush=True)
     return 0
 
 

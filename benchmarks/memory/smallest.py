@@ -1,4 +1,4 @@
-"""How small a budget may be: ``python benchmarks/memory/smallest.py --folder SCRATCH``.
+"""How small a budget may be: ``python -m benchmarks.memory.smallest --folder SCRATCH``.
 
 The floor of a model is the largest sum, over the operators of a step, of parameters, gradients and
 what that operator reads and makes. Optimizer state is no part of it here, although the floor may
@@ -11,17 +11,17 @@ not tried.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from benchmarks.recovery_study.sheet import Row, Sheet
 from ithaca.swap.bench.arms import Limits
 from ithaca.swap.bench.models import CPU, MODELS, Model
 from ithaca.swap.bench.rival import Rival, Setting, Taken, with_budget
@@ -59,16 +59,20 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def floor_bytes(model: Model) -> int:
-    """Of a step: parameters, buffers, gradients and the largest operator's other operands."""
-    device = torch.device("cpu")
-    made, x = model.make(device), model.batch(0, device)
-    held = [*made.parameters(), *made.buffers()]
+def floor_of(model: nn.Module, x: Tensor) -> int:
+    """Bytes of a step: parameters, buffers, gradients, the largest operator's other operands."""
+    held = [*model.parameters(), *model.buffers()]
     largest = Largest(held)
     with largest:
-        made(x).float().square().mean().backward()
-    held += [p.grad for p in made.parameters() if p.grad is not None]
+        model(x).float().square().mean().backward()
+    held += [p.grad for p in model.parameters() if p.grad is not None]
     return sum(tensor.nbytes for tensor in held) + largest.most
+
+
+def floor_bytes(model: Model) -> int:
+    """That of a model of the benchmark."""
+    device = torch.device("cpu")
+    return floor_of(model.make(device), model.batch(0, device))
 
 
 def _trained(setting: Setting, steps: int) -> tuple[list[Taken], str]:
@@ -79,7 +83,7 @@ def _trained(setting: Setting, steps: int) -> tuple[list[Taken], str]:
         return taken, "" if taken[-1].refused else rival.digest()
 
 
-def rows(model: Model, shares: Iterable[float], folder: Path, steps: int) -> Iterable[list[str]]:
+def rows(model: Model, shares: Iterable[float], folder: Path, steps: int) -> Iterator[Row]:
     """A row for each share of the floor, as in the file."""
     floor = floor_bytes(model)
     setting = Setting(model.name, "nothing", Limits(0, folder), threads=1)
@@ -90,16 +94,26 @@ def rows(model: Model, shares: Iterable[float], folder: Path, steps: int) -> Ite
         ours = Setting(model.name, "ours", with_budget(setting, budget).limits, threads=1)
         taken, digest = _trained(ours, steps)
         last = taken[-1]
-        row = [model.name, f"{share:g}", f"{floor / MIB:.1f}", f"{budget / MIB:.1f}"]
+        row = dict.fromkeys(FIELDS, "") | {
+            "model": model.name,
+            "share": f"{share:g}",
+            "floor_MiB": f"{floor / MIB:.1f}",
+            "budget_MiB": f"{budget / MIB:.1f}",
+        }
         if last.refused:
-            yield [*row, "", "", "", "", "", last.refused]
+            yield row | {"refused": last.refused}
             continue
         keys = ("out_bytes", "in_bytes", "state_out_bytes", "state_in_bytes")
         moved = sum(last.counters[key] for key in keys)
         peak = max(step.peak_bytes for step in taken)
         slower = sorted(step.seconds for step in taken)[steps // 2] / usual
-        row += [f"{peak / MIB:.1f}", str(steps), f"{slower:.2f}", f"{moved / MIB:.0f}"]
-        yield [*row, str(digest == reference), ""]
+        yield row | {
+            "peak_MiB": f"{peak / MIB:.1f}",
+            "steps": str(steps),
+            "slowdown": f"{slower:.2f}",
+            "moved_MiB": f"{moved / MIB:.0f}",
+            "same_bits": str(digest == reference),
+        }
 
 
 def main() -> int:
@@ -115,21 +129,14 @@ def main() -> int:
     if not given.folder.is_dir():
         parser.error("--folder has to be a folder that exists")
     path = given.csv or given.folder / "memory_smallest.csv"
-    known: list[list[str]] = []
-    if path.is_file():
-        with path.open(newline="") as file:
-            known = list(csv.reader(file))[1:]
+    sheet = Sheet(path, FIELDS, ("model", "share"))
     for name in given.models:
-        have = {row[1] for row in known if row[0] == name}
-        missing = [share for share in given.shares if f"{share:g}" not in have]
+        missing = [share for share in given.shares if (name, f"{share:g}") not in sheet]
         if not missing:
             continue
         for row in rows(MODELS[name], missing, given.folder, given.steps):
-            known.append(row)
-            with path.open("w", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows([FIELDS, *known])
-            print(", ".join(f"{key} {value}" for key, value in zip(FIELDS, row, strict=True)))
-            sys.stdout.flush()
+            sheet.add(row)
+            print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     return 0
 
 

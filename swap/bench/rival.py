@@ -27,7 +27,7 @@ from ithaca.swap.planning import spendable
 from ithaca.swap.session import MemorySession
 
 # A step that takes longer has failed, seconds.
-PATIENCE_S = 7200.0
+PATIENCE_S = 900.0
 
 
 @dataclass(frozen=True)

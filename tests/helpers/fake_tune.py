@@ -11,6 +11,11 @@ from dataclasses import dataclass, field, replace
 from ithaca.tuners.loop.orders import Look, Outcome, Run
 
 
+def value(run: Run, step: int) -> float:
+    """Lower for higher learning rates and more steps."""
+    return 1.0 / (run.job.optimizer.lr * 10 + step)
+
+
 @dataclass
 class FakeProcess:
     """One process: what it holds, and the run it is in."""

@@ -17,44 +17,15 @@ from ithaca.tuners.loop.load import LoadedTune, load_tune, middle
 from ithaca.tuners.loop.page import build_page
 from ithaca.tuners.loop.record import JOURNAL, LOG, Begun, Ran, Took, read_lines
 from ithaca.tuners.loop.training import TrialTraining
+from tests.helpers.small_tune import write_search
 
 pytestmark = pytest.mark.xdist_group("ray")
-
-SEARCH = """
-name: small
-job: job.yaml
-budget: 10min
-trials: 5
-workers: 2
-spares: 1
-surrogate: random
-replicate: 100ms
-space:
-  optimizer.lr: {float: [1e-3, 1e-1], log: true}
-fidelity: {least: 6, most: 24, factor: 2}
-"""
-JOB = """
-name: tiny
-steps: 24
-workload:
-  use: lm
-  dim: 24
-  num_layers: 1
-  num_heads: 2
-  context: 32
-  batch_size: 2
-  data: {source: python, max_bytes: 200000}
-layout: {micro_batches: 2}
-validation: {batches: 1}
-"""
 
 
 @pytest.fixture
 def tune(tmp_path: Path) -> LoadedTune:
     """Five small trials."""
-    (tmp_path / "job.yaml").write_text(JOB)
-    (tmp_path / "search.yaml").write_text(SEARCH)
-    return load_tune(tmp_path / "search.yaml")
+    return load_tune(write_search(tmp_path, "trials: 5", "spares: 1"))
 
 
 class Killer:

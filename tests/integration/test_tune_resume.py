@@ -21,36 +21,10 @@ from ithaca.tuners.loop.driver import Driver
 from ithaca.tuners.loop.load import load_tune, middle
 from ithaca.tuners.loop.record import JOURNAL, LOG, Begun, Ran, read_lines
 from ithaca.tuners.loop.training import TrialTraining
+from tests.helpers.small_tune import write_search
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 
-SEARCH = """
-name: small
-job: job.yaml
-folder: found
-budget: 10min
-trials: 4
-workers: 2
-surrogate: random
-replicate: 100ms
-space:
-  optimizer.lr: {float: [1e-3, 1e-1], log: true}
-fidelity: {least: 6, most: 24, factor: 2}
-"""
-JOB = """
-name: tiny
-steps: 24
-workload:
-  use: lm
-  dim: 24
-  num_layers: 1
-  num_heads: 2
-  context: 32
-  batch_size: 2
-  data: {source: python, max_bytes: 200000}
-layout: {micro_batches: 2}
-validation: {batches: 1}
-"""
 PATIENCE_S = 120.0
 
 
@@ -77,8 +51,7 @@ def await_log(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 def test_a_search_goes_on_when_its_command_was_killed(tmp_path: Path, ray_cluster: Cluster) -> None:
-    (tmp_path / "job.yaml").write_text(JOB)
-    (tmp_path / "search.yaml").write_text(SEARCH)
+    write_search(tmp_path, "folder: found", "trials: 4")
     folder = tmp_path / "found"
     killed = start(tmp_path)
     await_log(folder / LOG, killed)

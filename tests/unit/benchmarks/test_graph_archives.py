@@ -10,20 +10,11 @@ import torch
 from benchmarks.graphs.archives import tu
 from benchmarks.graphs.families import read_exp, read_family
 from ithaca.workloads.csgnn.dataset import Task, checked
-
-
-def written(folder: Path) -> Path:
-    """Twenty copies of a triangle and of a path, in two classes, with one fold."""
-    (folder / "tu" / "TOY_folds").mkdir(parents=True)
-    triangle, path = "3 1\n5 2 1 2\n5 2 0 2\n7 2 0 1", "3 -1\n5 1 1\n5 2 0 2\n7 1 1"
-    (folder / "tu" / "TOY.txt").write_text("\n".join(["40", *[triangle, path] * 20]) + "\n")
-    (folder / "tu" / "TOY_folds" / "train_1.txt").write_text("\n".join(map(str, range(36))))
-    (folder / "tu" / "TOY_folds" / "test_1.txt").write_text("36\n37\n38\n39\n")
-    return folder
+from tests.helpers.toy_tu import write_toy_tu
 
 
 def test_a_tu_set_is_read(tmp_path: Path) -> None:
-    data = checked(tu(written(tmp_path), "TOY", 1), "toy")
+    data = checked(tu(write_toy_tu(tmp_path), "TOY", 1), "toy")
     assert data.task is Task.CLASSES
     assert data.targets.tolist() == [1, 0] * 20
     assert data.vertex_types.tolist() == [0, 0, 1] * 40
@@ -36,7 +27,7 @@ def test_a_tu_set_is_read(tmp_path: Path) -> None:
 
 def test_what_is_missing_or_cut_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"TOY\.txt with folds 1\.\.10 is needed; .* fold 11"):
-        tu(written(tmp_path), "TOY", 11)
+        tu(write_toy_tu(tmp_path), "TOY", 11)
     with pytest.raises(ValueError, match=r"sr16622\.g6 is missing"):
         read_family(tmp_path, "sr16622")
     with pytest.raises(ValueError, match=r"exp\.txt is missing"):

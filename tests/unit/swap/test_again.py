@@ -92,6 +92,7 @@ CASES = (
 )
 
 
+MEASURED = Speed.observe
 OBSERVED = Speed.bytes_per_s.fget  # type: ignore[attr-defined]
 
 
@@ -126,8 +127,11 @@ def test_what_one_operator_makes_again_has_the_same_bits(name: str, tmp_path: Pa
     assert outcome.same_as(reference)
 
 
-def test_the_speed_of_operators_is_observed(tmp_path: Path) -> None:
+def test_the_speed_of_operators_is_observed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In steps that are looked at in detail while a plan is in force."""
+    monkeypatch.setattr(Speed, "observe", MEASURED)
     case = CASES["SiLU"]
     reference = train(case)
     speed = Speed()

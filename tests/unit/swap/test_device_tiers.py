@@ -17,6 +17,7 @@ import torch
 from ithaca.swap import allocator
 from ithaca.swap.errors import BudgetError
 from ithaca.swap.session import MemorySession
+from tests.unit.swap.even_times import measured_times
 from tests.unit.swap.tiny import CASES, Outcome, tokens, train, transformer
 
 TINY = CASES["transformer"]
@@ -162,7 +163,10 @@ def test_a_skipped_version_check_is_noticed() -> None:
         edited()
 
 
-def test_the_link_is_measured_both_ways_and_is_in_the_plan() -> None:
+def test_the_link_is_measured_both_ways_and_is_in_the_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured_times(monkeypatch)
     model = transformer()
     seen: list[MemorySession] = []
 

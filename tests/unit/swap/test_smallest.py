@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
+from benchmarks.memory.smallest import floor_of
 from ithaca.swap import allocator
 from ithaca.swap.errors import BudgetError
 from ithaca.swap.session import MemorySession
 from tests.unit.swap.tiny import WIDTH, Case, Conv, Outcome, mixture, tokens, train, transformer
-
-
-class Largest(TorchDispatchMode):
-    """The most bytes of operands and results of one operator that are no parameters."""
-
-    def __init__(self, held: set[int]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.held, self.most = held, 0
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
-        result = func(*args, **(kwargs or {}))
-        seen = {}
-        for part in tree_iter((args, kwargs, result)):
-            if isinstance(part, Tensor):
-                storage = part.untyped_storage()
-                if storage.data_ptr() not in self.held:
-                    seen[storage.data_ptr()] = storage.nbytes()
-        self.most = max(self.most, sum(seen.values()))
-        return result
 
 
 def short(step: int) -> Tensor:
@@ -73,12 +45,7 @@ def floor_bytes(case: Case) -> int:
     """max over operators of (live persistent + gradients + that operator's operands)."""
     torch.manual_seed(7)
     model = case.make()
-    held = [*model.parameters(), *model.buffers()]
-    largest = Largest({tensor.untyped_storage().data_ptr() for tensor in held})
-    with largest:
-        model(case.inputs(0)).square().mean().backward()
-    gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
-    return sum(tensor.nbytes for tensor in held) + gradients + largest.most
+    return floor_of(model, case.inputs(0))
 
 
 @pytest.mark.parametrize("name", NEAR)

@@ -13,10 +13,9 @@ from ithaca.tuners.journal import read_journal
 from ithaca.tuners.loop import coordinator as module
 from ithaca.tuners.loop.coordinator import Coordinator, Summary
 from ithaca.tuners.loop.load import LoadedTune, load_tune
-from ithaca.tuners.loop.orders import Run
 from ithaca.tuners.loop.record import LOG, Begun, read_lines
 from ithaca.tuners.trial import State
-from tests.helpers.fake_tune import FakeCrew
+from tests.helpers.fake_tune import FakeCrew, value
 from tests.helpers.mutated import mutated
 
 CONFIGS = Path(__file__).parents[4] / "configs"
@@ -27,11 +26,6 @@ TURN_S = 0.05
 def tune() -> LoadedTune:
     """A search of fifteen virtual seconds, with configurations at random."""
     return load_tune(CONFIGS / "tune_quick.yaml", ["budget=15s", "surrogate=random"])
-
-
-def value(run: Run, step: int) -> float:
-    """Lower for higher learning rates and more steps."""
-    return 1.0 / (run.job.optimizer.lr * 10 + step)
 
 
 def drive(

@@ -18,10 +18,9 @@ from ithaca.tuners.loop.coordinator import Coordinator, Summary
 from ithaca.tuners.loop.elapsed import Elapsed
 from ithaca.tuners.loop.files import StateFiles
 from ithaca.tuners.loop.load import LoadedTune, load_tune
-from ithaca.tuners.loop.orders import Run
 from ithaca.tuners.loop.record import JOURNAL, LOG, Begun, read_lines
 from ithaca.tuners.loop.state import Snapshot, view
-from tests.helpers.fake_tune import FakeCrew, FakeDisk
+from tests.helpers.fake_tune import FakeCrew, FakeDisk, value
 from tests.helpers.mutated import mutated
 
 CONFIGS = Path(__file__).parents[4] / "configs"
@@ -34,11 +33,6 @@ AWAY_S = 1000.0
 def tune() -> LoadedTune:
     """A search of ten virtual seconds, with configurations at random."""
     return load_tune(CONFIGS / "tune_quick.yaml", ["budget=10s", "surrogate=random"])
-
-
-def value(run: Run, step: int) -> float:
-    """Lower for higher learning rates and more steps."""
-    return 1.0 / (run.job.optimizer.lr * 10 + step)
 
 
 def drive(

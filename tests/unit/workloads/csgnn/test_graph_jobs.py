@@ -25,6 +25,7 @@ from ithaca.workloads.csgnn.archive import write_archive
 from ithaca.workloads.csgnn.dataset import GraphDataset, Task, checked
 from ithaca.workloads.csgnn.generated import random_graph
 from ithaca.workloads.csgnn.workload import CSGNN, CSGNNConfig
+from tests.helpers.toy_tu import write_toy_tu
 
 CONFIGS = Path(__file__).parents[4] / "configs"
 MOLECULES = ("CCO", "C1CC1", "c1ccncc1", "CC(=O)O", "C#N", "C1CCC1O", "NCC=O", "c1ccoc1")
@@ -32,12 +33,7 @@ MOLECULES = ("CCO", "C1CC1", "c1ccncc1", "CC(=O)O", "C#N", "C1CCC1O", "NCC=O", "
 
 def a_tu_set(folder: Path) -> GraphDataset:
     """A triangle and a path, twenty times."""
-    (folder / "tu" / "TOY_folds").mkdir(parents=True)
-    triangle, path = "3 1\n5 2 1 2\n5 2 0 2\n7 2 0 1", "3 -1\n5 1 1\n5 2 0 2\n7 1 1"
-    (folder / "tu" / "TOY.txt").write_text("\n".join(["40", *[triangle, path] * 20]) + "\n")
-    (folder / "tu" / "TOY_folds" / "train_1.txt").write_text("\n".join(map(str, range(36))))
-    (folder / "tu" / "TOY_folds" / "test_1.txt").write_text("36\n37\n38\n39\n")
-    return tu(folder, "TOY", 1)
+    return tu(write_toy_tu(folder), "TOY", 1)
 
 
 def an_exp_set(folder: Path) -> GraphDataset:
