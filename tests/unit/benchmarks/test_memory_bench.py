@@ -18,6 +18,7 @@ from ithaca.swap.bench.changes import variations
 from ithaca.swap.bench.link import link_speeds
 from ithaca.swap.bench.models import CPU, GPU, LARGE, TINY
 from ithaca.swap.bench.rival import PLAIN, Setting, Taken, Trainer, Variation
+from tests.helpers.held_memory import held_bytes
 
 
 def trained(model: str, arm: str, budget: int, folder: Path) -> tuple[str, list[Taken]]:
@@ -33,8 +34,7 @@ def trained(model: str, arm: str, budget: int, folder: Path) -> tuple[str, list[
 @pytest.mark.parametrize("model", [model.name for model in TINY])
 def test_all_arms_end_with_the_same_bits(model: str, tmp_path: Path) -> None:
     allocator.install()
-    gc.collect()
-    base = allocator.usage().allocated  # of other tests
+    base = held_bytes()  # of other tests
     reference, free = trained(model, "nothing", 0, tmp_path)
     last = replace(free[-1], peak_bytes=free[-1].peak_bytes - base)
     budget = base + budget_of(last, 60)
@@ -50,8 +50,7 @@ def test_all_arms_end_with_the_same_bits(model: str, tmp_path: Path) -> None:
 
 def test_variations_are_steps_of_the_same_training(tmp_path: Path) -> None:
     allocator.install()
-    gc.collect()
-    budget = allocator.usage().allocated + (1 << 24)  # beside what other tests hold
+    budget = held_bytes() + (1 << 24)  # beside what other tests hold
     digests = []
     for arm in ("nothing", "ours"):
         trainer = Trainer(Setting("tiny", arm, Limits(budget, tmp_path), threads=1))

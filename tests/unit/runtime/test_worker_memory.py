@@ -19,6 +19,7 @@ from ithaca.runtime.memory import WorkerMemory
 from ithaca.runtime.workload import Workload
 from ithaca.swap import allocator
 from ithaca.swap.errors import BudgetError
+from tests.helpers.held_memory import held_bytes
 from tests.helpers.real_job import write_job
 from tests.helpers.virtual_job import BF16, EXACT, Record, VirtualJob, layout
 
@@ -142,7 +143,7 @@ def test_a_budget_that_cannot_do_says_what_would(made: tuple[Workload, Profile])
     held = sum(
         p.nbytes for layer in job.trainers[0].holdings.layers.values() for p in layer.masters
     )
-    needed = allocator.usage().allocated + held // 8
+    needed = held_bytes() + held // 8
     with under(job, MemoryConfig(budget=f"{needed}B"), None) as memory:
         memory.begin_step(job.programs[0], rest=False)
         with pytest.raises(torch.OutOfMemoryError) as caught:

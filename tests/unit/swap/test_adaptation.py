@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from ithaca.swap import allocator, planning
 from ithaca.swap.plan import Plan
 from ithaca.swap.session import MemorySession
+from tests.helpers.held_memory import held_bytes
 from tests.unit.swap.tiny import BATCH, WIDTH, mixture, tokens, transformer
 
 Step = Callable[[MemorySession], None]
@@ -24,8 +24,7 @@ Step = Callable[[MemorySession], None]
 def session(model: nn.Module, folder: Path, activations: int) -> Iterator[MemorySession]:
     """A session with room for the model twice and so many bytes."""
     allocator.install()
-    gc.collect()
-    held = allocator.usage().allocated + sum(p.nbytes for p in model.parameters())
+    held = held_bytes() + sum(p.nbytes for p in model.parameters())
     with MemorySession(model, held + activations, folder=folder, limit="1GiB") as memory:
         yield memory
 

@@ -18,6 +18,7 @@ from torch.optim import optimizer as optim
 from ithaca.swap import allocator
 from ithaca.swap.errors import BudgetError, Unsupported
 from ithaca.swap.session import MemorySession
+from tests.helpers.held_memory import held_bytes
 from tests.unit.swap.tiny import tokens, transformer
 
 
@@ -85,7 +86,7 @@ def test_an_error_while_a_refusal_is_explained_leaves_nothing(
         raise ArithmeticError("from the estimate")
 
     def refused() -> None:
-        held = allocator.usage().allocated
+        held = held_bytes()
         with MemorySession(model, held + (256 << 10), folder=tmp_path, limit="64MiB"):
             model(tokens(0)).sum().backward()
 

@@ -17,6 +17,7 @@ import torch
 from ithaca.swap import allocator
 from ithaca.swap.errors import BudgetError
 from ithaca.swap.session import MemorySession
+from tests.helpers.held_memory import held_bytes
 from tests.unit.swap.even_times import measured_times
 from tests.unit.swap.tiny import CASES, Outcome, tokens, train, transformer
 
@@ -197,7 +198,7 @@ def test_nothing_is_left_behind_when_a_step_ends_in_an_error() -> None:
     model = transformer()
 
     def interrupted() -> None:
-        with MemorySession(model, allocator.usage().allocated + 40 * MIB):
+        with MemorySession(model, held_bytes() + 40 * MIB):
             model(tokens(0)).sum().backward()
             model(tokens(1))
             raise KeyError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ithaca.swap import allocator
 from ithaca.swap.plan import Action
 from ithaca.swap.report import Report
 from ithaca.swap.session import MemorySession
+from tests.helpers.held_memory import held_bytes
 from tests.unit.swap.tiny import tokens, transformer
 
 
@@ -20,8 +20,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Of six steps with a disk, under a budget that they need."""
     allocator.install()
     model = transformer()
-    gc.collect()
-    held = allocator.usage().allocated + sum(p.nbytes for p in model.parameters())
+    held = held_bytes() + sum(p.nbytes for p in model.parameters())
     folder = tmp_path_factory.mktemp("scratch")
     with MemorySession(model, held + (3 << 20), folder=folder, limit="1GiB") as memory:
         for step in range(6):

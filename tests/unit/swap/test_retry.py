@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from torch.optim import Optimizer
 from ithaca.swap import allocator
 from ithaca.swap.errors import BudgetError
 from ithaca.swap.session import MemorySession
+from tests.helpers.held_memory import held_bytes
 from tests.unit.swap.tiny import convolutional, images
 
 
@@ -118,8 +118,7 @@ def test_gradients_from_before_are_refused(tmp_path: Path) -> None:
 def test_a_budget_that_is_too_small_is_refused_with_a_number(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 256))
     allocator.install()
-    gc.collect()
-    budget = allocator.usage().allocated + (1 << 20)
+    budget = held_bytes() + (1 << 20)
 
     def step() -> None:
         model.zero_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ithaca.swap import allocator
 from ithaca.swap.session import MemorySession
+from tests.helpers.held_memory import held_bytes
 
 Program = Callable[[nn.Module], list[Tensor]]
 
@@ -39,8 +39,7 @@ def gradients(model: nn.Module) -> list[Tensor]:
 def tight(model: nn.Module, folder: Path, room: int = 12) -> Iterator[MemorySession]:
     """A session with room for parameters, gradients and so many activations."""
     allocator.install()
-    gc.collect()
-    budget = allocator.usage().allocated + sum(2 * p.nbytes for p in model.parameters())
+    budget = held_bytes() + sum(2 * p.nbytes for p in model.parameters())
     with MemorySession(model, budget + room * (64 << 10), folder=folder, limit="1GiB") as memory:
         yield memory
         assert allocator.usage().peak <= memory.budget_bytes

@@ -13,6 +13,7 @@ from benchmarks.memory.smallest import floor_of
 from ithaca.swap import allocator
 from ithaca.swap.errors import BudgetError
 from ithaca.swap.session import MemorySession
+from tests.helpers.held_memory import held_bytes
 from tests.unit.swap.tiny import WIDTH, Case, Conv, Outcome, mixture, tokens, train, transformer
 
 
@@ -52,16 +53,14 @@ def floor_bytes(case: Case) -> int:
 def test_a_budget_near_the_floor_is_enough(name: str, tmp_path: Path) -> None:
     case = NEAR[name]
     reference = train(case, steps=2)
-    gc.collect()
-    budget = allocator.usage().allocated + int(1.15 * floor_bytes(case))
+    budget = held_bytes() + int(1.15 * floor_bytes(case))
     assert train(case, steps=2, budget=budget, folder=tmp_path).same_as(reference)
 
 
 def lent_in(case: Case, folder: Path) -> tuple[Outcome, int]:
     """What a budget of 1.15 times the floor gives, and how much of it left in its place."""
     seen: list[MemorySession] = []
-    gc.collect()
-    budget = allocator.usage().allocated + int(1.15 * floor_bytes(case))
+    budget = held_bytes() + int(1.15 * floor_bytes(case))
     outcome = train(case, steps=2, budget=budget, folder=folder, prepare=seen.append)
     return outcome, seen[0].report().counters["lent"]
 
@@ -86,8 +85,7 @@ def test_what_the_program_holds_leaves_in_its_place(tmp_path: Path) -> None:
 def test_what_is_refused_names_a_budget_that_does(name: str, tmp_path: Path) -> None:
     case = NEAR[name]
     reference: Outcome = train(case, steps=2)
-    gc.collect()
-    before = allocator.usage().allocated
+    before = held_bytes()
     budget = before + floor_bytes(case) * 6 // 10
     with pytest.raises(BudgetError, match=r"at least \d+ bytes") as refused:
         train(case, steps=2, budget=budget, folder=tmp_path)

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from ithaca.swap import allocator
 from ithaca.swap.errors import Unsupported
 from ithaca.swap.session import MemorySession
+from tests.helpers.held_memory import held_bytes
 from tests.unit.swap.tiny import WIDTH, Block, tokens, transformer
 
 Call = Callable[[nn.Module, Tensor], Tensor]
@@ -94,7 +95,7 @@ def trained(
     allocator.install()
     gc.collect()
     torch.manual_seed(3)
-    base = allocator.usage().allocated
+    base = held_bytes()
     model = make()
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-3)
     counters: dict[str, int] = {}

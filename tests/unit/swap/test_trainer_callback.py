@@ -5,7 +5,6 @@ The real one is in tests/peers, for ``make faces``.
 
 from __future__ import annotations
 
-import gc
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ from torch import nn
 
 from ithaca.swap import allocator, run
 from ithaca.swap.hugging_face import MemoryCallback
+from tests.helpers.held_memory import held_bytes
 from tests.unit.swap.tiny import tokens, transformer
 
 DEFAULT_CALLBACKS: list[MemoryCallback] = []
@@ -67,8 +67,7 @@ def trained(callback: MemoryCallback | None) -> tuple[list[torch.Tensor], int]:
 @pytest.mark.parametrize("disk", [True, False], ids=["disk", "recompute"])
 def test_40_percent_change_no_bit(disk: bool, tmp_path: Path) -> None:
     allocator.install()
-    gc.collect()
-    base = allocator.usage().allocated
+    base = held_bytes()
     free, peak = trained(None)
     held = base + 4 * sum(parameter.nbytes for parameter in free)
     budget = held + sum(parameter.nbytes for parameter in free) + int(0.4 * (peak - held))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from ithaca.swap import allocator
 from ithaca.swap.session import MemorySession
+from tests.helpers.held_memory import held_bytes
 
 WIDTH, HIDDEN, LENGTH, BATCH = 64, 160, 64, 8
 
@@ -153,7 +153,7 @@ class Outcome:
         activations = self.peak_bytes - self.base_bytes - self.persistent_bytes
         activations -= self.gradient_bytes
         held = self.persistent_bytes + self.gradient_bytes
-        return allocator.usage().allocated + held + int(share * activations)
+        return held_bytes() + held + int(share * activations)
 
 
 def train(
@@ -167,8 +167,7 @@ def train(
 ) -> Outcome:
     """Trains from a fixed seed, in a session if there is a budget."""
     allocator.install()
-    gc.collect()
-    base = allocator.usage().allocated
+    base = held_bytes()
     torch.manual_seed(7)
     model = case.make()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
