@@ -330,6 +330,7 @@ class Recovery:
         self._ways.point("before", "decide")
         decision = self._brain.decide(situation)
         self._brain.answered(decision.chosen.strategy)
+        self._account.decided(decision.chosen)
         self._told(decision, generation)
         self._ways.point("after", "decide")
         chosen = decision.chosen
@@ -362,7 +363,6 @@ class Recovery:
 
     def _told(self, decision: Decision, generation: int) -> None:
         chosen = decision.chosen
-        self._account.decided(chosen)
         self._desk.recorder.emit(
             Decided(
                 time_s=time.time(),

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ithaca.runtime.engine.split_backward import stage_backward_input, stage_backward_weight
 from ithaca.runtime.workload import Value, like, tensors
 
 
@@ -120,9 +121,6 @@ def backward_input(
     if not wanted:
         trace.deferred = (roots, seeds)
         return []
-    # Here and not above: the module takes as long to import as torch, for one schedule in three.
-    from torch.distributed.pipelining._backward import stage_backward_input
-
     found, groups = stage_backward_input(roots, seeds, wanted, _parameters(weights))
     trace.deferred = groups
     for tensor in wanted:
@@ -138,8 +136,6 @@ def backward_weight(trace: Trace, weights: Sequence[Tensor]) -> list[Tensor]:
     if isinstance(trace.deferred, tuple):
         roots, seeds = trace.deferred
         return own(_grad(roots, list(weights), seeds), seeds)
-    from torch.distributed.pipelining._backward import stage_backward_weight
-
     groups = [group for group in trace.deferred if "grads" in group]
     arrived = [g for group in groups for grads in group["grads"] for g in grads if g is not None]
     stage_backward_weight(_parameters(weights), groups)

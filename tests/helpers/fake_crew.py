@@ -179,9 +179,10 @@ class Bench:
         self.brain = Brain(
             self.mission, lambda: recorder.profile, lambda w: facts[w].place, self.clock
         )
+        self.account = Account(self.clock, lambda: recorder.profile, None)
         self.recovery = Recovery(
             self.desk, self.crew, Roll(lambda _: None), self.brain, self.journal,
-            Account(self.clock, lambda: recorder.profile, None), Timeouts.from_detect(2.0),
+            self.account, Timeouts.from_detect(2.0),
             Ways(self._look, lambda workers: self.trained.append(set(workers)), lambda _: None),
         )  # fmt: skip
 

@@ -11,12 +11,14 @@ from typing import cast
 import pytest
 
 from ithaca.planner.plan import Plan
+from ithaca.recovery.decide import Decision
 from ithaca.recovery.failure import Failure, FailureClass
 from ithaca.recovery.standing import Standing
+from ithaca.recovery.strategy import Situation, StrategyName
 from ithaca.runtime.checkpoint.manifest import Manifest
 from ithaca.runtime.checkpoint.store import Found, Search
 from ithaca.runtime.control.surface import Fenced
-from ithaca.runtime.events import Decided, FailureNoticed, PlanChosen, WorkerLeft
+from ithaca.runtime.events import Decided, FailureNoticed, PlanChosen, StepDone, WorkerLeft
 from ithaca.runtime.journal import FILE, Fencing, Settled, parse
 from ithaca.runtime.ledger import Ledger
 from ithaca.runtime.recovery_run import RefusedError
@@ -260,6 +262,40 @@ def test_a_spare_takes_the_place_of_a_lost_worker(tmp_path: Path) -> None:
     moves = bench.crew.deployed[-1][4].orders.moves
     assert {move.target for round_ in moves for move in round_} == {4}
     bench.journal.close()
+
+
+def test_the_account_is_of_what_was_carried_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first step is over, something else is decided for later."""
+    bench.lose(3)
+    bench.recovery.answer([failure(3)])
+    (first,) = bench.told(Decided)
+    bench.clock.now += 5.0
+
+    def another(situation: Situation) -> Decision:
+        decision = bench.brain.decide(situation)
+        return replace(decision, chosen=replace(decision.chosen, strategy=StrategyName.SHADOW))
+
+    monkeypatch.setattr(bench.brain, "reconsider", another)
+    bench.recovery.consider()
+    assert len(bench.told(Decided)) == 2
+    step = StepDone(
+        time_s=0.0,
+        step=4,
+        generation=bench.members.generation,
+        loss=0.0,
+        auxiliary=0.0,
+        norm=0.0,
+        lr=0.0,
+        count=64,
+        samples=8,
+        seconds=0.1,
+    )
+    done = bench.account.step(step)
+    assert done is not None
+    assert done.strategy == first.strategy
+    assert done.phases["decide"] < 5.0 <= done.phases["first_step"]
 
 
 def test_a_plan_that_moves_layers_waits_for_the_end_of_the_step(tmp_path: Path) -> None:

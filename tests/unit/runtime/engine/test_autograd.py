@@ -21,6 +21,7 @@ from ithaca.runtime.engine.autograd import (
     try_split,
 )
 from ithaca.runtime.workload import Value, WithLoss, tensors
+from tests.helpers.limited_process import printed
 from tests.helpers.small_models import DIM, KINDS, LENGTH
 
 
@@ -240,3 +241,21 @@ def test_a_split_that_is_almost_right_is_refused(monkeypatch: pytest.MonkeyPatch
     trace, gradients = forward(module, "")
     monkeypatch.setattr(autograd, "backward_weight", almost)
     assert not try_split(trace, gradients, list(module.parameters()))[0]
+
+
+SPLIT = """
+import json, sys
+import torch
+from torch import nn
+from ithaca.runtime.engine.autograd import Trace, backward_input, backward_weight, leaves
+layer, x = nn.Linear(3, 3), leaves(torch.randn(2, 3))
+trace = Trace((x,), [layer(x)])
+backward_input(trace, [torch.ones(2, 3)], list(layer.parameters()))
+backward_weight(trace, list(layer.parameters()))
+print(json.dumps("torch.distributed.pipelining" in sys.modules))
+"""
+
+
+def test_nobody_waits_for_the_package_of_the_split_backward() -> None:
+    """Its import takes a second; a survivor's first I may be in the middle of a recovery."""
+    assert printed(SPLIT) is False
