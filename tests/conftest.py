@@ -5,6 +5,7 @@ Tests that use the cluster belong to the group ``ray``: then parallel test proce
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -31,6 +32,12 @@ NOT_LEAKS = frozenset({"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "RAY_CL
 PATIENCE_S = 5.0
 SLOTS = 48
 """Of the cluster: a crew, launched scripts, and drills, whose lost workers keep theirs a while."""
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: no later search for garbage goes through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def changed_environment(before: dict[str, str], after: dict[str, str]) -> list[str]:

@@ -90,8 +90,11 @@ class Driven:
         return {event.worker: event.pid for event in self.events(WorkerJoined)}
 
     def controllers(self) -> list[int]:
-        """Living processes of this run's controllers, found by what they call themselves."""
-        return [pid for pid in below(self.process.pid) if b"ControllerProcess" in _command(pid)]
+        """Living processes of controllers, found by what they call themselves.
+
+        The run's cluster is its own, or this process's, on which it is the only run.
+        """
+        return [pid for pid in below(os.getpid()) if b"ControllerProcess" in _command(pid)]
 
     def states(self) -> dict[int, str]:
         """Hash of the state after each step."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.config.load import load
 from ithaca.runtime.crew import Crew
 from ithaca.runtime.events import (
@@ -31,12 +32,13 @@ Start = Callable[..., Driven]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts runs, each in a folder of its own; whatever they leave is killed at the end."""
+def start(tmp_path: Path, ray_cluster: Cluster) -> Iterator[Start]:
+    """Starts runs on the one cluster, each in a folder of its own; what they leave is killed."""
     runs: list[Driven] = []
 
     def begin(*words: str, **changes: object) -> Driven:
-        runs.append(Driven(tmp_path / str(len(runs)), *words, **changes))
+        on = {"cluster": {"address": ray_cluster.address}}
+        runs.append(Driven(tmp_path / str(len(runs)), *words, **on, **changes))
         return runs[-1]
 
     yield begin
