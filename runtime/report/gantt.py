@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ithaca.planner.plan import Plan
+from ithaca.planner.span import format_ids
 from ithaca.runtime.events import Timeline
 from ithaca.runtime.report.chart import SIDE, Tick, ticks
 from ithaca.runtime.report.wording import duration
@@ -183,9 +184,9 @@ def _grid(length: float) -> list[float]:
 
 
 def held(plan: Plan | None, worker: int) -> str:
-    """The layers that ``worker`` holds, in words; empty if that is not known."""
-    if plan is None or worker not in plan.workers:
+    """The layers that ``worker`` holds, as stage or as shadow; empty if that is not known."""
+    layers = plan.held(worker) if plan is not None else ()
+    if not layers:
         return ""
-    span = plan.layers_of(worker)
-    last = span.last - 1
-    return f"layers {span.first}–{last}" if last > span.first else f"layer {last}"  # noqa: RUF001
+    ranges = format_ids(layers).replace(",", ", ").replace("-", "–")  # noqa: RUF001
+    return f"layer{'s' if len(layers) > 1 else ''} {ranges}"

@@ -104,6 +104,16 @@ def test_layers_are_named() -> None:
     assert [held(plan, w) for w in (0, 1, 2)] == ["layer 0", "layers 1–2", ""]  # noqa: RUF001
 
 
+def test_who_only_stands_by_is_drawn_too() -> None:
+    """After a loss a worker may have routes and shadows, and no stage."""
+    plan = Plan.parse(
+        "plan generation=2 schedule=1f1b-split\npipeline 0-1 0:3@w0 3:6@w1\n"
+        "route m1 0:3@w2\nshadow 0:3@w2\nshadow 4:5@w2\n"
+    )
+    (crew,) = gantt({}, {2: replace(LINE, worker=2)}, plan).crews
+    assert crew.holds == "layers 0–2, 4"  # noqa: RUF001
+
+
 def test_the_helper_makes_steps_that_fit() -> None:
     lines = [e for e in FakeRun(steps=1).events() if isinstance(e, Timeline)]
     assert len(lines) == 4
