@@ -34,12 +34,6 @@ SLOTS = 48
 """Of the cluster: a crew, launched scripts, and drills, whose lost workers keep theirs a while."""
 
 
-def pytest_collection_finish() -> None:
-    """What is imported stays: no later search for garbage goes through it again."""
-    gc.collect()
-    gc.freeze()
-
-
 def changed_environment(before: dict[str, str], after: dict[str, str]) -> list[str]:
     """Names of the variables that are new, gone or different."""
     names = (before.keys() | after.keys()) - NOT_LEAKS
@@ -55,6 +49,13 @@ def left_threads(before: set[threading.Thread]) -> list[str]:
     for thread in new:
         thread.join(PATIENCE_S)
     return sorted(thread.name for thread in new if thread.is_alive())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_is_there_stays() -> None:
+    """No search for garbage in this module goes through what was imported or kept before it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
