@@ -19,8 +19,8 @@ _Seconds = Annotated[float, Field(ge=0.0)]
 class Options(BaseModel, extra="forbid", frozen=True):
     """What a stack of emulated layers is.
 
-    ``forward_s`` and ``backward_s`` are the waits of a layer of weight 1; ``weights`` has one
-    factor for each layer.
+    ``forward_s`` and ``backward_s`` are the waits of a layer of weight 1, of which ``weight_part``
+    of the backward is for the weights' gradient; ``weights`` has one factor for each layer.
     """
 
     weights: tuple[_Seconds, ...] = (1.0,) * 8
@@ -28,6 +28,7 @@ class Options(BaseModel, extra="forbid", frozen=True):
     rows: int = 16
     forward_s: _Seconds = 0.010
     backward_s: _Seconds = 0.020
+    weight_part: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
 
 
 class EmulatedWorkload(Workload):
@@ -43,10 +44,13 @@ class EmulatedWorkload(Workload):
     def layers(self) -> Sequence[LayerSpec]:
         """One for each weight."""
         c = self._config
-        return [
-            LayerSpec(f"layer{i}", partial(Emulated, c.width, w * c.forward_s, w * c.backward_s))
-            for i, w in enumerate(c.weights)
-        ]
+
+        def layer(weight: float) -> partial[Emulated]:
+            backward_s = weight * c.backward_s
+            weight_s = c.weight_part * backward_s
+            return partial(Emulated, c.width, weight * c.forward_s, backward_s, weight_s)
+
+        return [LayerSpec(f"layer{i}", layer(weight)) for i, weight in enumerate(c.weights)]
 
     def loss(self, output: Value, batch: Batch) -> Tensor:
         """Sum of squares."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recovery_study.sheet import Sheet
+from benchmarks.recovery_study.sheet import Row, Sheet
 from ithaca.planner.plan import Plan
 from ithaca.runtime.events import Decided, Event, PlanChosen, RunEnded, StepDone
 
@@ -33,8 +33,8 @@ WINDOW = 8
 EVEN = (1.0,) * 8
 SLOPED = (0.4, 1.0, 1.0, 1.0, 1.0, 1.2, 1.2, 1.6)
 COLUMNS = (
-    "layout", "phase", "strategy", "workers", "plan", "predicted_s", "measured_s", "error", "steps",
-    "load",
+    "layout", "weight_part", "phase", "strategy", "workers", "plan", "predicted_s", "measured_s",
+    "error", "steps", "load",
 )  # fmt: skip
 
 
@@ -56,8 +56,8 @@ class Layout:
     strategy: str = "auto"
     schedule: str = "1f1b"
 
-    def job(self) -> dict[str, Any]:
-        """The run, as in a YAML file."""
+    def job(self, weight_part: float) -> dict[str, Any]:
+        """The run, as in a YAML file; ``weight_part`` of a backward is for the weights."""
         faults = [
             f"crash w{worker} at step {TIMED_STEP + 1 + (number + 1) * (WINDOW + 2)} before B"
             for number, worker in enumerate(self.lost)
@@ -72,6 +72,7 @@ class Layout:
                 "weights": list(self.weights),
                 "forward_s": FORWARD_S,
                 "backward_s": BACKWARD_S,
+                "weight_part": weight_part,
             },
             "layout": {
                 "pipelines": len(self.splits),
@@ -167,11 +168,14 @@ def compare(events: Iterable[Event], fewest: int = 4) -> list[Comparison]:
     return [*found, *close()]
 
 
-def rows(layout: str, compared: Sequence[Comparison], load: float) -> Iterator[dict[str, str]]:
+def rows(
+    layout: str, weight_part: float, compared: Sequence[Comparison], load: float
+) -> Iterator[dict[str, str]]:
     """What is written down of one run."""
     for number, each in enumerate(compared):
         yield {
             "layout": layout,
+            "weight_part": f"{weight_part:g}",
             "phase": "before" if each.generation == 0 else f"after {number}",
             "strategy": each.strategy,
             "workers": str(len(each.plan.workers)),
@@ -184,11 +188,11 @@ def rows(layout: str, compared: Sequence[Comparison], load: float) -> Iterator[d
         }
 
 
-def measure(names: Sequence[str], sheet: Sheet) -> None:
+def measure(names: Sequence[str], weight_part: float, sheet: Sheet) -> None:
     """Run each of the layouts that is not in ``sheet`` yet."""
     from benchmarks.warm import warm
 
-    known = {row["layout"] for row in sheet.rows}
+    known = {row["layout"] for row in sheet.rows if row["weight_part"] == f"{weight_part:g}"}
     todo = {name: LAYOUTS[name] for name in names if name not in known}
     if not todo:
         return
@@ -196,11 +200,11 @@ def measure(names: Sequence[str], sheet: Sheet) -> None:
     with warm(most) as workers, tempfile.TemporaryDirectory() as base:
         for number, (name, layout) in enumerate(todo.items()):
             load = os.getloadavg()[0]
-            events = workers.run(layout.job(), Path(base) / str(number))
+            events = workers.run(layout.job(weight_part), Path(base) / str(number))
             end = events[-1]
             if not isinstance(end, RunEnded) or end.outcome != "finished":
                 raise RuntimeError(f"the run of {name} did not finish: {end}")
-            for row in rows(name, compare(events), load):
+            for row in rows(name, weight_part, compare(events), load):
                 sheet.add(row)
                 print(
                     f"{name:18} {row['phase']:8} {row['strategy']:8} {row['workers']} workers  "
@@ -210,12 +214,12 @@ def measure(names: Sequence[str], sheet: Sheet) -> None:
                 )
 
 
-def summary(sheet: Sheet) -> Iterator[str]:
+def summary(mine: Sequence[Row]) -> Iterator[str]:
     """Mean and largest error of all plans, and of those before and after a loss."""
     for name, chosen in (
-        ("all", sheet.rows),
-        ("before", [row for row in sheet.rows if row["phase"] == "before"]),
-        ("after", [row for row in sheet.rows if row["phase"] != "before"]),
+        ("all", mine),
+        ("before", [row for row in mine if row["phase"] == "before"]),
+        ("after", [row for row in mine if row["phase"] != "before"]),
     ):
         errors = [abs(float(row["error"])) for row in chosen]
         if errors:
@@ -228,13 +232,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("layouts", nargs="*", default=list(LAYOUTS), metavar="LAYOUT")
     parser.add_argument("--csv", type=Path, default=Path("docs/results/estimator_cpu.csv"))
+    parser.add_argument(
+        "--weight-part", type=float, default=0.5, help="of a backward, for the weights (0.5)"
+    )
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.layouts) - set(LAYOUTS))
     if unknown:
         parser.error(f"no layouts {', '.join(unknown)}; there are {', '.join(LAYOUTS)}")
-    sheet = Sheet(arguments.csv, COLUMNS, ("layout", "phase"))
-    measure(arguments.layouts, sheet)
-    for line in summary(sheet):
+    sheet = Sheet(arguments.csv, COLUMNS, ("layout", "weight_part", "phase"))
+    measure(arguments.layouts, arguments.weight_part, sheet)
+    part = f"{arguments.weight_part:g}"
+    for line in summary([row for row in sheet.rows if row["weight_part"] == part]):
         print(line)
 
 

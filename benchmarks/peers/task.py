@@ -38,16 +38,23 @@ class Emulated(nn.Module):
         width: of its input and output.
         forward_s: seconds that it waits in a forward.
         backward_s: seconds that it waits in a backward.
+        weight_s: those of them that are for the weights' gradient; the rest is for the input's.
     """
 
-    def __init__(self, width: int, forward_s: float, backward_s: float) -> None:
+    def __init__(
+        self, width: int, forward_s: float, backward_s: float, weight_s: float = 0.0
+    ) -> None:
         super().__init__()
         self.mix = nn.Linear(width, width)
-        self._seconds = forward_s, backward_s
+        self._seconds = forward_s, backward_s - weight_s
+        self._weight_s = weight_s
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` is [rows, width], and so is the result."""
-        mixed = torch.tanh(self.mix(x))
+        weight: Tensor = self.mix.weight
+        if self._weight_s:
+            weight = _Wait.apply(weight, 0.0, self._weight_s)  # type: ignore[no-untyped-call]
+        mixed = torch.tanh(nn.functional.linear(x, weight, self.mix.bias))
         out: Tensor = _Wait.apply(mixed, *self._seconds)  # type: ignore[no-untyped-call]
         return out
 
