@@ -94,7 +94,7 @@ def test_every_layout_can_be_run(name: str) -> None:
     assert len(layout.splits) <= MICRO_BATCHES
     workers = sum(map(len, layout.splits))
     assert all(worker < workers for worker in layout.lost)
-    assert [Fault.parse(text).target for text in layout.job()["faults"]] == list(layout.lost)
+    assert [Fault.parse(text).target for text in layout.job(0.5)["faults"]] == list(layout.lost)
 
 
 def drill() -> list[Event]:
