@@ -19,9 +19,9 @@ from ithaca.runtime.events import (
     FaultInjected,
     PlanChosen,
     Recovered,
-    StepDone,
     Timeline,
 )
+from tests.helpers.step_done import step_done
 
 BEFORE = "plan generation=0 schedule=1f1b\npipeline 0-3 0:4@w0\npipeline 4-7 0:4@w1"
 AFTER = "plan generation=1 schedule=1f1b\npipeline 0-7 0:4@w0"
@@ -35,13 +35,6 @@ def chosen(generation: int, plan: str, predicted_s: float) -> PlanChosen:
     return PlanChosen(
         time_s=0.0, generation=generation, plan=plan, programs={}, predicted_step_s=predicted_s,
         predicted={}, predicted_peak_bytes={}, reason="",
-    )  # fmt: skip
-
-
-def done(step: int, generation: int, time_s: float) -> StepDone:
-    return StepDone(
-        time_s=time_s, step=step, generation=generation, loss=0.0, auxiliary=0.0, norm=0.0, lr=0.0,
-        count=1, samples=1, seconds=0.0,
     )  # fmt: skip
 
 
@@ -64,12 +57,12 @@ def run() -> list[Event]:
     """Nominal times, measured ones from step 3 on, a loss in step 7 that takes 5 s."""
     return [
         chosen(0, BEFORE, 9.0),
-        *(done(step, 0, float(step)) for step in (1, 2, 3)),
+        *(step_done(step) for step in (1, 2, 3)),
         chosen(0, BEFORE, 1.1),
-        *(done(step, 0, float(step)) for step in (4, 5, 6)),
+        *(step_done(step) for step in (4, 5, 6)),
         decided(),
         chosen(1, AFTER, 2.2),
-        *(done(step, 1, 12.0 + 2 * (step - 7)) for step in (7, 8, 9)),
+        *(step_done(step, 1, time_s=12.0 + 2 * (step - 7)) for step in (7, 8, 9)),
     ]
 
 
@@ -82,7 +75,7 @@ def test_a_prediction_is_compared_with_the_steps_under_its_plan() -> None:
 
 
 def test_nominal_times_and_short_stretches_are_not_compared() -> None:
-    nominal = [chosen(0, BEFORE, 9.0), *(done(step, 0, float(step)) for step in range(1, 9))]
+    nominal = [chosen(0, BEFORE, 9.0), *(step_done(step) for step in range(1, 9))]
     assert compare(nominal, fewest=2) == []
     assert compare(run(), fewest=3) == []
 
@@ -105,11 +98,11 @@ def drill() -> list[Event]:
     late = Timeline(time_s=3.9, step=3, worker=2, began_s=3.3, rows=rows, peak_bytes=0)
     return [
         chosen(0, BEFORE, 1.0),
-        done(1, 0, 1.0),
+        step_done(1, 0, time_s=1.0),
         old,
-        done(2, 0, 2.0),
+        step_done(2, 0, time_s=2.0),
         FaultInjected(time_s=2.5, fault="crash w1 at step 3", worker=1, step=3, action="B"),
-        done(3, 1, 3.9),
+        step_done(3, 1, time_s=3.9),
         recovered(3.9),
         new,
         late,

@@ -13,17 +13,13 @@ from ithaca.runtime.mission import Mission
 from ithaca.runtime.orders import NotSaved, Saved
 from ithaca.runtime.writers import writer_of
 from tests.helpers.fake_crew import mission as mission_of
+from tests.helpers.step_done import step_done
 
 EVERY, STEPS = 5, 20
 
 
 def done(step: int) -> tuple[StepDone, Ledger]:
-    ledger = Ledger(step, (), 8 * step)
-    event = StepDone(
-        time_s=0.0, step=step, generation=0, loss=1.0, auxiliary=0.0, norm=1.0, lr=0.1, count=8,
-        samples=8, seconds=0.1, skipped=False, micro_batches=8,
-    )  # fmt: skip
-    return event, ledger
+    return step_done(step), Ledger(step, (), 8 * step)
 
 
 class Bench:

@@ -17,6 +17,7 @@ from ithaca.runtime.ledger import Ledger
 from ithaca.runtime.recorder import Recorder, ReplicasDifferError
 from tests.helpers.fake_crew import TALLY
 from tests.helpers.fake_crew import mission as mission_of
+from tests.helpers.step_done import step_done
 
 GOOD, BAD, WORSE = "aa", "bb", "cc"
 HEAD = "plan generation=0 schedule=1f1b\n"
@@ -60,25 +61,18 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def done(step: int, generation: int = 0, loss: float = 1.0) -> StepDone:
-    return StepDone(
-        time_s=float(step), step=step, generation=generation, loss=loss, auxiliary=0.0, norm=1.0,
-        lr=0.1, count=8, samples=8, seconds=0.1,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
 def test_a_step_counts_once_whoever_tells_it_first(bench: Bench, order: tuple[int, ...]) -> None:
     for step in (1, 2):
         for worker in order:
-            bench.recorder.take(worker, [done(step).to_json()])
+            bench.recorder.take(worker, [step_done(step).to_json()])
     assert bench.steps == [(1, 1), (2, 2)]
     assert bench.recorder.ledger.committed == 2
     assert len(bench.told(StepDone)) == 2
 
 
 def test_a_step_that_nobody_tells_is_made_good_and_said(bench: Bench) -> None:
-    bench.recorder.take(0, [done(1).to_json(), done(4).to_json()])
+    bench.recorder.take(0, [step_done(1).to_json(), step_done(4).to_json()])
     assert bench.recorder.ledger.committed == 4
     (warned,) = bench.told(Warned)
     assert isinstance(warned, Warned)
@@ -90,7 +84,7 @@ def test_a_step_is_recorded_for_those_who_cannot_tell_it_any_more(bench: Bench) 
     bench.recorder.committed(2, tally, 0)  # not the next one
     assert bench.steps == []
     bench.recorder.committed(1, tally, 0)
-    bench.recorder.take(0, [done(1, loss=9.0).to_json()])
+    bench.recorder.take(0, [step_done(1, loss=9.0).to_json()])
     assert bench.steps == [(1, 1)]
 
 
@@ -155,13 +149,13 @@ def test_a_difference_is_told_once_until_training_has_gone_back(bench: Bench) ->
 
 
 def test_what_was_given_up_is_not_taken_for_what_is_done_again(bench: Bench) -> None:
-    bench.recorder.take(0, [done(1).to_json(), done(2, loss=5.0).to_json()])
+    bench.recorder.take(0, [step_done(1).to_json(), step_done(2, loss=5.0).to_json()])
     bench.recorder.back_to(Ledger(1, (), 8), 1)
-    bench.recorder.take(1, [done(2, loss=5.0).to_json()])
+    bench.recorder.take(1, [step_done(2, loss=5.0).to_json()])
     bench.hashed(2, BAD, BAD, BAD)
     assert bench.recorder.ledger.committed == 1
     assert bench.told(StateHashed) == []
-    bench.recorder.take(1, [done(2, generation=1).to_json()])
+    bench.recorder.take(1, [step_done(2, generation=1).to_json()])
     bench.hashed(2, GOOD, GOOD, GOOD, generation=1)
     assert bench.recorder.ledger.committed == 2
     losses = [event.loss for event in bench.told(StepDone)]  # type: ignore[attr-defined]
@@ -176,7 +170,7 @@ def test_after_a_resume_the_checkpoint_is_what_all_agreed_on(tmp_path: Path) -> 
 
 def test_a_successor_knows_what_all_agreed_on(bench: Bench, tmp_path: Path) -> None:
     bench.hashed(1, GOOD, GOOD, GOOD)
-    bench.recorder.take(0, [done(1).to_json()])
+    bench.recorder.take(0, [step_done(1).to_json()])
     successor = Bench(tmp_path / "next")
     successor.recorder.remember(bench.events)
     assert successor.recorder.ledger.committed == 1
@@ -185,7 +179,12 @@ def test_a_successor_knows_what_all_agreed_on(bench: Bench, tmp_path: Path) -> N
 
 
 def test_a_successor_does_not_count_what_was_given_up(bench: Bench) -> None:
-    events = [done(1), done(2, loss=5.0), done(3, loss=5.0), done(2, generation=1)]
+    events = [
+        step_done(1),
+        step_done(2, loss=5.0),
+        step_done(3, loss=5.0),
+        step_done(2, generation=1),
+    ]
     bench.recorder.remember(events)
     assert bench.recorder.ledger.committed == 2
     assert bench.recorder.last == events[-1]

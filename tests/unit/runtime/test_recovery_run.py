@@ -18,11 +18,12 @@ from ithaca.recovery.strategy import Situation, StrategyName
 from ithaca.runtime.checkpoint.manifest import Manifest
 from ithaca.runtime.checkpoint.store import Found, Search
 from ithaca.runtime.control.surface import Fenced
-from ithaca.runtime.events import Decided, FailureNoticed, PlanChosen, StepDone, WorkerLeft
+from ithaca.runtime.events import Decided, FailureNoticed, PlanChosen, WorkerLeft
 from ithaca.runtime.journal import FILE, Fencing, Settled, parse
 from ithaca.runtime.ledger import Ledger
 from ithaca.runtime.recovery_run import RefusedError
 from tests.helpers.fake_crew import Bench
+from tests.helpers.step_done import step_done
 
 
 @pytest.fixture
@@ -280,19 +281,7 @@ def test_the_account_is_of_what_was_carried_out(
     monkeypatch.setattr(bench.brain, "reconsider", another)
     bench.recovery.consider()
     assert len(bench.told(Decided)) == 2
-    step = StepDone(
-        time_s=0.0,
-        step=4,
-        generation=bench.members.generation,
-        loss=0.0,
-        auxiliary=0.0,
-        norm=0.0,
-        lr=0.0,
-        count=64,
-        samples=8,
-        seconds=0.1,
-    )
-    done = bench.account.step(step)
+    done = bench.account.step(step_done(4, bench.members.generation))
     assert done is not None
     assert done.strategy == first.strategy
     assert done.phases["decide"] < 5.0 <= done.phases["first_step"]
