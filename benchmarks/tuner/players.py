@@ -129,7 +129,7 @@ class Entry:
 
     def fits(self, task: str, kind: str, budget: int, seed: int) -> bool:
         """Whether there is such a cell."""
-        asked = self.models if task == "selection" else self.single
+        asked = self.single if task == "hyperparameters" else self.models
         known = kind == "lcbench" or not self.climbs
         return asked and known and not (self.slow and (budget > 60 or seed >= 5))
 

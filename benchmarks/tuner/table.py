@@ -69,7 +69,8 @@ def scaled(
 def names(part: str, task: str = "hyperparameters") -> dict[str, list[str]]:
     """Data sets by kind that are for ``development`` or ``test``; as committed."""
     found = yaml.safe_load(DATASETS.read_text())[task][part]
-    return {"replay": found} if isinstance(found, list) else dict(found)
+    kind = "live" if task == "live" else "replay"
+    return {kind: found} if isinstance(found, list) else dict(found)
 
 
 def simple(kind: str, dataset: str) -> Table:
@@ -174,4 +175,8 @@ def open_table(kind: str, dataset: str, data: Path) -> Table:
         from benchmarks.tuner.replay import open_replay
 
         return open_replay(dataset)
+    if kind == "live":
+        from benchmarks.tuner.live import open_live
+
+        return open_live(dataset)
     return simple(kind, dataset)
