@@ -152,6 +152,7 @@ def test_who_is_measured_where() -> None:
     selection = {c.player for c in cells("development", "selection", (20,), 1, everybody)}
     assert {"boasf+", "boasf", "maxucb", "optuna tpe", "smac", "random"} <= selection
     assert not {"asha", "bohb", "tpe+hyperband"} & selection
+    assert {"boasf+ blind", "maxucb defaults"} <= selection
     real = cells("test", "live", (20,), 1, everybody)
     assert {c.player for c in real} == selection
     assert {c.kind for c in real} == {"live"}
