@@ -55,8 +55,8 @@ class Timings:
     def apply(self, profile: Profile, origin: str) -> Profile:
         """``profile`` with the measured times, medians over the holders of each layer.
 
-        A layer whose backward was not split keeps the nominal proportion of its two parts, and
-        one that was split gets their sum as its whole backward.
+        A layer whose backward was not tried in two parts keeps the proportion that ``profile``
+        has, and one that was only split gets their sum as its whole backward.
         """
         layers = []
         for layer in profile.layers:

@@ -18,11 +18,23 @@ class Arm:
         name: unique.
         space: in which this arm's configurations lie.
         fixed: what all of them have besides, as pairs.
+        default: the configuration that is tried first, as pairs; None for one that is proposed.
+
+    Raises:
+        SpaceError: the default does not lie in the space.
     """
 
     name: str
     space: Space
     fixed: tuple[tuple[str, Value], ...] = ()
+    default: tuple[tuple[str, Value], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.default is not None:
+            try:
+                self.space.check(dict(self.default))
+            except SpaceError as error:
+                raise SpaceError(f"the default of {self.name}: {error}") from error
 
     def full(self, own: Mapping[str, Value]) -> Config:
         """A configuration of the space with what is fixed."""
@@ -42,12 +54,19 @@ class Arm:
 
     def spec(self) -> dict[str, Any]:
         """As JSON; :meth:`parse` reads it."""
-        return {"name": self.name, "space": self.space.spec(), "fixed": dict(self.fixed)}
+        spec = {"name": self.name, "space": self.space.spec(), "fixed": dict(self.fixed)}
+        return spec if self.default is None else spec | {"default": dict(self.default)}
 
     @staticmethod
     def parse(data: Mapping[str, Any]) -> Arm:
         """The arm that :meth:`spec` told of."""
-        return Arm(data["name"], Space.parse(data["space"]), tuple(data["fixed"].items()))
+        default = data.get("default")
+        return Arm(
+            data["name"],
+            Space.parse(data["space"]),
+            tuple(data["fixed"].items()),
+            None if default is None else tuple(default.items()),
+        )
 
 
 def whole(space: Space) -> tuple[Arm, ...]:
@@ -55,11 +74,27 @@ def whole(space: Space) -> tuple[Arm, ...]:
     return (Arm("all", space),)
 
 
-def models(spaces: Mapping[str, Space], key: str = "model") -> tuple[Arm, ...]:
-    """One arm for each model; its name is in every configuration, under ``key``."""
+def models(
+    spaces: Mapping[str, Space],
+    key: str = "model",
+    defaults: Mapping[str, Mapping[str, Value]] | None = None,
+) -> tuple[Arm, ...]:
+    """One arm for each model; its name is in every configuration, under ``key``.
+
+    ``defaults``: what is tried first of some models.
+
+    Raises:
+        SpaceError: there is no model, or a default lies in no model's space.
+    """
     if not spaces:
         raise SpaceError("there is no model to choose from")
-    return tuple(Arm(name, space, ((key, name),)) for name, space in spaces.items())
+    known = defaults or {}
+    if unknown := sorted(known.keys() - spaces.keys()):
+        raise SpaceError(f"defaults for {', '.join(unknown)}; models are: {', '.join(spaces)}")
+    firsts = {name: tuple(config.items()) for name, config in known.items()}
+    return tuple(
+        Arm(name, space, ((key, name),), firsts.get(name)) for name, space in spaces.items()
+    )
 
 
 def blocks(space: Space, most: int | None = None) -> tuple[Arm, ...]:

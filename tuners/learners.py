@@ -1,7 +1,9 @@
 """scikit-learn's classifiers and the spaces that model selection searches for each.
 
 Ranges are those in common use (auto-sklearn, HPOBench), on the scales that they are used on.
-Learners whose time grows without bound have a limit on their iterations.
+Learners whose time grows without bound have a limit on their iterations. What is tried of a learner
+first is scikit-learn's default, or what of the space is next to it; learners that cost little come
+first (decision 0100).
 """
 
 from __future__ import annotations
@@ -33,10 +35,12 @@ class Learner:
     Attributes:
         build: from values and a seed to an estimator with ``fit`` and ``predict``.
         space: of the values.
+        default: values that are tried first; None for what is proposed.
     """
 
     build: Callable[[Config, int], Any]
     space: Space
+    default: Config | None = None
 
 
 def _space(**domains: Any) -> Space:  # noqa: ANN401 - domains, or a domain and its condition
@@ -99,17 +103,47 @@ _TREES = _space(
     criterion=Choice(("gini", "entropy")),
 )
 
+_DEFAULT_TREES: Config = {
+    "n_estimators": 100,
+    "max_features": 0.3,
+    "min_samples_leaf": 1,
+    "criterion": "gini",
+}
+
 CLASSIFIERS: Mapping[str, Learner] = {
-    "random_forest": Learner(partial(_forest, "RandomForestClassifier"), _TREES),
-    "extra_trees": Learner(partial(_forest, "ExtraTreesClassifier"), _TREES),
-    "boosting": Learner(
-        _boosting,
+    "qda": Learner(
+        partial(_scaled, _discriminant), _space(reg_param=Float(0.0, 1.0)), {"reg_param": 0.1}
+    ),
+    "tree": Learner(
+        _tree,
         _space(
-            learning_rate=Float(0.01, 1.0, log=True),
-            max_iter=Int(10, 100, log=True),
-            max_leaf_nodes=Int(3, 63, log=True),
-            l2_regularization=Float(1e-6, 10.0, log=True),
+            max_depth=Int(1, 30, log=True),
+            min_samples_leaf=Int(1, 50, log=True),
+            criterion=Choice(("gini", "entropy")),
         ),
+        {"max_depth": 30, "min_samples_leaf": 1, "criterion": "gini"},
+    ),
+    "knn": Learner(
+        partial(_scaled, _neighbours),
+        _space(
+            n_neighbors=Int(1, 100, log=True),
+            weights=Choice(("uniform", "distance")),
+            p=Choice((1, 2)),
+        ),
+        {"n_neighbors": 5, "weights": "uniform", "p": 2},
+    ),
+    "logistic": Learner(
+        partial(_scaled, _logistic), _space(C=Float(1e-4, 1e3, log=True)), {"C": 1.0}
+    ),
+    "sgd": Learner(
+        partial(_scaled, _descent),
+        _space(
+            loss=Choice(("hinge", "log_loss", "modified_huber")),
+            penalty=Choice(("l2", "l1", "elasticnet")),
+            alpha=Float(1e-7, 0.1, log=True),
+            l1_ratio=(Float(0.0, 1.0), When("penalty", ("elasticnet",))),
+        ),
+        {"loss": "hinge", "penalty": "l2", "alpha": 1e-4},
     ),
     "svc": Learner(
         partial(_scaled, _support_vectors),
@@ -119,33 +153,9 @@ CLASSIFIERS: Mapping[str, Learner] = {
             gamma=Float(1e-4, 8.0, log=True),
             degree=(Int(2, 5), When("kernel", ("poly",))),
         ),
+        {"C": 1.0, "kernel": "rbf", "gamma": 0.05},
     ),
-    "knn": Learner(
-        partial(_scaled, _neighbours),
-        _space(
-            n_neighbors=Int(1, 100, log=True),
-            weights=Choice(("uniform", "distance")),
-            p=Choice((1, 2)),
-        ),
-    ),
-    "logistic": Learner(partial(_scaled, _logistic), _space(C=Float(1e-4, 1e3, log=True))),
-    "sgd": Learner(
-        partial(_scaled, _descent),
-        _space(
-            loss=Choice(("hinge", "log_loss", "modified_huber")),
-            penalty=Choice(("l2", "l1", "elasticnet")),
-            alpha=Float(1e-7, 0.1, log=True),
-            l1_ratio=(Float(0.0, 1.0), When("penalty", ("elasticnet",))),
-        ),
-    ),
-    "tree": Learner(
-        _tree,
-        _space(
-            max_depth=Int(1, 30, log=True),
-            min_samples_leaf=Int(1, 50, log=True),
-            criterion=Choice(("gini", "entropy")),
-        ),
-    ),
+    "extra_trees": Learner(partial(_forest, "ExtraTreesClassifier"), _TREES, _DEFAULT_TREES),
     "mlp": Learner(
         partial(_scaled, _perceptron),
         _space(
@@ -154,10 +164,27 @@ CLASSIFIERS: Mapping[str, Learner] = {
             alpha=Float(1e-7, 0.1, log=True),
             learning_rate_init=Float(1e-4, 0.1, log=True),
         ),
+        {"width": 100, "depth": 1, "alpha": 1e-4, "learning_rate_init": 1e-3},
     ),
-    "qda": Learner(partial(_scaled, _discriminant), _space(reg_param=Float(0.0, 1.0))),
+    "boosting": Learner(
+        _boosting,
+        _space(
+            learning_rate=Float(0.01, 1.0, log=True),
+            max_iter=Int(10, 100, log=True),
+            max_leaf_nodes=Int(3, 63, log=True),
+            l2_regularization=Float(1e-6, 10.0, log=True),
+        ),
+        {"learning_rate": 0.1, "max_iter": 100, "max_leaf_nodes": 31, "l2_regularization": 1e-6},
+    ),
+    "random_forest": Learner(partial(_forest, "RandomForestClassifier"), _TREES, _DEFAULT_TREES),
 }
 """Ten learners by name."""
+
+
+def defaults(learners: Mapping[str, Learner]) -> dict[str, Config]:
+    """What is tried first, of those learners that have such a configuration."""
+    known = {name: learner.default for name, learner in learners.items()}
+    return {name: config for name, config in known.items() if config is not None}
 
 
 def evaluate(

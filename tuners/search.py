@@ -281,9 +281,15 @@ class Search:
                 return self._go_on(trial, ladder.after(trial.fidelity), limit_s, now_s)
         if full:
             return None
-        pending = [t.config for t in self.running if t.arm == pull.arm]
-        config = self._surrogates[pull.arm].ask(number, pending)
-        return self._begin(pull.arm, config, limit_s, now_s)
+        return self._begin(pull.arm, self._proposed(pull.arm), limit_s, now_s)
+
+    def _proposed(self, arm: str) -> Config:
+        """An arm's default first, then what its surrogate says."""
+        default = self.arms[arm].default
+        if default is not None and all(t.arm != arm for t in self.trials.values()):
+            return dict(default)
+        pending = [t.config for t in self.running if t.arm == arm]
+        return self._surrogates[arm].ask(len(self.trials), pending)
 
     def _begin(self, arm: str, config: Config, limit_s: float, now_s: float) -> Asked:
         ladder = self.settings.fidelity

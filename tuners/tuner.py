@@ -41,6 +41,7 @@ class Tuner:
         space: parameters by name, as for :meth:`Space.parse`; or, with ``models``, left away.
         models: for model selection: a space for each model. The chosen model's name is in every
             configuration as ``model``.
+        defaults: for some of the models, the configuration that is tried first.
         direction: ``minimize`` or ``maximize``.
         arms: ``blocks``: halves of the ranges are arms, at most so many; 1 for one arm.
         policy: ``boasf+``, ``boasf`` (as published), ``maxucb``, ``halving``, ``round-robin``,
@@ -64,6 +65,7 @@ class Tuner:
         space: Mapping[str, Any] | Space | None = None,
         *,
         models: Mapping[str, Mapping[str, Any] | Space] | None = None,
+        defaults: Mapping[str, Mapping[str, Value]] | None = None,
         direction: str | Sequence[str] = "minimize",
         arms: int = 1,
         policy: str = "boasf+",
@@ -98,7 +100,7 @@ class Tuner:
                 surrogate=surrogate,
                 startup=startup,
             )
-            parts = _arms(space, models, arms)
+            parts = _arms(space, models, defaults, arms)
             if journal is None:
                 self.search = Search(settings, parts)
             else:
@@ -386,12 +388,16 @@ def _maximizes(direction: str | Sequence[str]) -> bool:
 def _arms(
     space: Mapping[str, Any] | Space | None,
     several: Mapping[str, Mapping[str, Any] | Space] | None,
+    defaults: Mapping[str, Mapping[str, Value]] | None,
     most: int,
 ) -> tuple[Arm, ...]:
     if (space is None) == (several is None):
         raise ValueError("give either a space, or models with a space for each")
     if several is not None:
-        return models({name: _space(each) for name, each in several.items()})
+        spaces = {name: _space(each) for name, each in several.items()}
+        return models(spaces, defaults=defaults)
+    if defaults is not None:
+        raise ValueError("defaults are those of models; in one space, enqueue what to try first")
     assert space is not None
     return blocks(_space(space), most) if most > 1 else whole(_space(space))
 

@@ -25,7 +25,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path, help="folder that holds lcbench")
     parser.add_argument("--part", choices=["development", "test"], default="development")
-    parser.add_argument("--task", choices=["hyperparameters", "selection"], default="")
+    parser.add_argument("--task", choices=["hyperparameters", "selection", "live"], default="")
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--players", nargs="+", default=list(PLAYERS))

@@ -129,7 +129,7 @@ class Entry:
 
     def fits(self, task: str, kind: str, budget: int, seed: int) -> bool:
         """Whether there is such a cell."""
-        asked = self.models if task == "selection" else self.single
+        asked = self.single if task == "hyperparameters" else self.models
         known = kind == "lcbench" or not self.climbs
         return asked and known and not (self.slow and (budget > 60 or seed >= 5))
 
@@ -138,15 +138,19 @@ def ours(
     policy: str,
     most: int | None = 1,
     climbs: bool = False,
+    defaults: bool = False,
     **more: Any,  # noqa: ANN401 - of the settings
 ) -> Make:
-    """One of our policies; ``most`` arms from halves, None for all of them."""
+    """One of our policies; ``most`` arms from halves, None for all of them.
+
+    ``defaults``: in model selection each model's default is tried first.
+    """
 
     def make(table: Table, budget_s: float, seed: int) -> Player:
         if isinstance(table.space, Space):
             arms = whole(table.space) if most == 1 else blocks(table.space, most)
         else:
-            arms = models(dict(table.space))
+            arms = models(dict(table.space), defaults=table.defaults if defaults else None)
         fidelity = Fidelity(LEAST, table.epochs, FACTOR) if climbs else None
         settings = Settings(
             policy=policy, seed=seed, budget_s=budget_s, **{"fidelity": fidelity, **more}
@@ -168,12 +172,14 @@ def other(environment: str, program: str, *words: str, climbs: bool = False) -> 
 
 
 PLAYERS: dict[str, Entry] = {
-    "boasf+": Entry(ours("boasf+")),
+    "boasf+": Entry(ours("boasf+", defaults=True)),
+    "boasf+ blind": Entry(ours("boasf+"), single=False),
     "boasf+ 4 arms": Entry(ours("boasf+", 4), models=False),
     "boasf+ ladder": Entry(ours("boasf+", climbs=True), models=False, climbs=True),
     "boasf": Entry(ours("boasf", None)),
     "boasf 4 arms": Entry(ours("boasf", 4), models=False),
     "maxucb": Entry(ours("maxucb", 4)),
+    "maxucb defaults": Entry(ours("maxucb", defaults=True), single=False),
     "halving": Entry(ours("halving", 4)),
     "round-robin": Entry(ours("round-robin", 4)),
     "random": Entry(ours("random")),

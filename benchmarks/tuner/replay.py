@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.tuner.nearest import Nearest
 from benchmarks.tuner.table import Table
-from ithaca.tuners.learners import CLASSIFIERS, Learner, evaluate
+from ithaca.tuners.learners import CLASSIFIERS, Learner, defaults, evaluate
 from ithaca.tuners.space import Config
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results" / "tuner_replay"
@@ -193,8 +193,16 @@ def open_replay(dataset: str) -> Table:
     every = [cell for many in found.values() for cell in many]
     values = [value for _, value, _ in every]
     mean = float(np.mean([cost for _, _, cost in every]))
-    spaces = {name: CLASSIFIERS[name].space for name in found}
-    return Table(f"replay/{dataset}", spaces, look_up, max(values), median(values), mean)
+    learners = {name: learner for name, learner in CLASSIFIERS.items() if name in found}
+    return Table(
+        f"replay/{dataset}",
+        {name: learner.space for name, learner in learners.items()},
+        look_up,
+        max(values),
+        median(values),
+        mean,
+        defaults=defaults(learners),
+    )
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,6 +32,7 @@ class Table:
         partly: from a configuration and epochs to the value then and the seconds until then; None
             where only the end is known.
         epochs: of a whole training; 0 where only the end is known.
+        defaults: of each model, for model selection: what may be tried first.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Table:
     cost_s: float
     partly: Callable[[Config, int], tuple[float, float]] | None = None
     epochs: int = 0
+    defaults: Mapping[str, Config] = field(default_factory=dict)
 
     def regret(self, value: float | None) -> float:
         """0 for the best known value, 1 for the median random one and all below it."""
@@ -69,7 +71,8 @@ def scaled(
 def names(part: str, task: str = "hyperparameters") -> dict[str, list[str]]:
     """Data sets by kind that are for ``development`` or ``test``; as committed."""
     found = yaml.safe_load(DATASETS.read_text())[task][part]
-    return {"replay": found} if isinstance(found, list) else dict(found)
+    kind = "live" if task == "live" else "replay"
+    return {kind: found} if isinstance(found, list) else dict(found)
 
 
 def simple(kind: str, dataset: str) -> Table:
@@ -174,4 +177,8 @@ def open_table(kind: str, dataset: str, data: Path) -> Table:
         from benchmarks.tuner.replay import open_replay
 
         return open_replay(dataset)
+    if kind == "live":
+        from benchmarks.tuner.live import open_live
+
+        return open_live(dataset)
     return simple(kind, dataset)

@@ -7,6 +7,7 @@ computation is the same wherever the cuts between workers fall (I4).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -150,25 +151,46 @@ def _parameters(weights: Sequence[Tensor]) -> Iterator[nn.Parameter]:
     return (weight for weight in weights if isinstance(weight, nn.Parameter))
 
 
-def try_split(
-    trace: Trace, gradients: Sequence[Tensor], weights: Sequence[Tensor]
-) -> tuple[bool, list[Tensor]]:
-    """I of a layer that was never split before, checked against B on the same trace.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """B of a layer, and beside it I and W on the same trace.
 
-    Whether I and W give the bits of B, and the input gradients. Afterwards ``trace`` is finished:
-    its weight gradients are in ``deferred``.
+    Attributes:
+        exact: I and W give the bits of B.
+        inputs: gradients of the inputs, by B.
+        weights: gradients of the weights, by B.
+        seconds: of B, I and W; where the two parts are of no use I is all of B.
     """
-    fused_inputs, fused_weights = backward(trace, gradients, weights, keep=True)
-    trace.deferred, trace.finished = fused_weights, True
+
+    exact: bool
+    inputs: list[Tensor]
+    weights: list[Tensor]
+    seconds: tuple[float, float, float]
+
+
+def try_split(trace: Trace, gradients: Sequence[Tensor], weights: Sequence[Tensor]) -> Trial:
+    """B of a layer, and whether its backward may be split: I and W are checked against it.
+
+    The history of ``trace`` is used up.
+    """
+    began = time.perf_counter()
+    inputs, found = backward(trace, gradients, weights, keep=True)
+    fused = time.perf_counter()
     probe = Trace(trace.inputs, list(trace.roots), trace.own_weight)
     try:
-        inputs = backward_input(probe, gradients, weights)
-        found = backward_weight(probe, weights)
+        split = backward_input(probe, gradients, weights)
+        between = time.perf_counter()
+        split += backward_weight(probe, weights)
     except RuntimeError:
         # A layer whose graph cannot be cut (custom functions, in-place views) keeps B.
-        return False, fused_inputs
-    pairs = zip([*fused_inputs, *fused_weights], [*inputs, *found], strict=True)
-    return all(torch.equal(one, other) for one, other in pairs), fused_inputs
+        for tensor in (*trace.inputs, *weights):
+            tensor.grad = None
+        return Trial(False, inputs, found, (fused - began, fused - began, 0.0))
+    ended = time.perf_counter()
+    pairs = zip([*inputs, *found], split, strict=True)
+    exact = all(torch.equal(one, other) for one, other in pairs)
+    parts = (between - fused, ended - between) if exact else (fused - began, 0.0)
+    return Trial(exact, inputs, found, (fused - began, *parts))
 
 
 def _grad(

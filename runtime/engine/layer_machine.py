@@ -67,6 +67,8 @@ class Holdings:
         splits: layers whose split backward was compared with the fused one: same bits or not.
         computed: told the gradients of every layer and micro-batch; a drill may damage them.
         meter: times of single layers.
+        probing: whether a layer's first backward in a step is also done in two parts, to learn
+            whether it may be split and how long each part takes.
         guard: what the forward of a micro-batch in training runs in; it may take what autograd
             saves into its care.
     """
@@ -82,6 +84,7 @@ class Holdings:
     splits: dict[int, bool] = field(default_factory=dict)
     computed: Callable[[Sequence[Tensor]], None] = lambda _: None
     meter: Meter = field(default_factory=dict)
+    probing: bool = False
     guard: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
@@ -100,7 +103,9 @@ class LayerMachine(StepMachine):
         super().__init__(program, step, wires, sorted(layers), training)
         self._holdings = holdings
         self._num_layers = program.num_layers
-        self._splits = any(isinstance(a, Compute) and a.op is Op.I for a in program)
+        self._unprobed = set(self.partials) if _may_probe(holdings) else set()
+        splits = any(isinstance(a, Compute) and a.op is Op.I for a in program)
+        self._splits = splits or bool(self._unprobed)
         self._traces: dict[tuple[int, int], Trace] = {}
         self._batches: dict[int, Batch] = {}
         self._prints: dict[tuple[int, int], str] = {}
@@ -233,6 +238,9 @@ class LayerMachine(StepMachine):
             began = time.perf_counter()
             if action.op is Op.I:
                 gradients = self._input_gradients(layer, micro_batch, gradients)
+            elif layer in self._unprobed:
+                gradients = self._probed_gradients(layer, micro_batch, gradients)
+                continue
             else:
                 gradients = self._all_gradients(layer, micro_batch, gradients)
             self._note(action.op, layer, began)
@@ -248,14 +256,29 @@ class LayerMachine(StepMachine):
         self._collect(layer, micro_batch, weights)
         return tuple(inputs)
 
+    def _probed_gradients(
+        self, layer: int, micro_batch: int, gradients: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """B, and I and W beside it for their times."""
+        self._unprobed.remove(layer)
+        trace = self._traces.pop((layer, micro_batch))
+        trial = try_split(trace, gradients, self._holdings.layers[layer].parameters)
+        self._holdings.splits[layer] = trial.exact
+        for op, seconds in zip((Op.B, Op.I, Op.W), trial.seconds, strict=True):
+            self._meter(op, layer, seconds)
+        self._collect(layer, micro_batch, trial.weights)
+        return tuple(trial.inputs)
+
     def _input_gradients(
         self, layer: int, micro_batch: int, gradients: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
         held, trace = self._holdings.layers[layer], self._traces[layer, micro_batch]
         splits = self._holdings.splits
         if layer not in splits:
-            splits[layer], inputs = try_split(trace, gradients, held.parameters)
-            return tuple(inputs)
+            trial = try_split(trace, gradients, held.parameters)
+            splits[layer] = trial.exact
+            trace.deferred, trace.finished = trial.weights, True
+            return tuple(trial.inputs)
         if splits[layer]:
             return tuple(backward_input(trace, gradients, held.parameters))
         inputs, trace.deferred = backward(trace, gradients, held.parameters)
@@ -302,6 +325,15 @@ class LayerMachine(StepMachine):
 
     def _note(self, op: Op, layer: int, began: float) -> None:
         if self.training:
-            seconds = time.perf_counter() - began
-            meter = self._holdings.meter.setdefault((op, layer), deque(maxlen=_METERED))
-            meter.append(seconds)
+            self._meter(op, layer, time.perf_counter() - began)
+
+    def _meter(self, op: Op, layer: int, seconds: float) -> None:
+        meter = self._holdings.meter.setdefault((op, layer), deque(maxlen=_METERED))
+        meter.append(seconds)
+
+
+def _may_probe(holdings: Holdings) -> bool:
+    """Whether to: not under a memory budget, since a history that is kept longer takes room; and
+    not where the host's clock says nothing of the device's work.
+    """
+    return holdings.probing and holdings.guard is nullcontext and holdings.device.type == "cpu"

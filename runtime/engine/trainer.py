@@ -151,6 +151,10 @@ class Trainer(Stepper):
         """Leave the steps so far out of :meth:`times`: they were a warm-up."""
         self.holdings.meter.clear()
 
+    def probe(self, on: bool) -> None:
+        """From the next step on, also do one backward of each layer in its two parts, or stop."""
+        self.holdings.probing = on
+
     def times(self) -> dict[str, dict[str, float]]:
         """Median seconds of each op on each held layer, by layer name and op."""
         found: dict[str, dict[str, float]] = {}

@@ -113,6 +113,18 @@ class Driven:
         assert end.outcome == "finished", output
         return end
 
+    def enough(self, more: int = 20) -> RunEnded:
+        """The last event of a run that is drained ``more`` steps from now, if it has so many."""
+        last = self.step + more
+        until(lambda: self.step >= last or self.process.poll() is not None, "more steps")
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGINT)
+        code, output = self.end()
+        assert code == 0, output
+        (end,) = self.events(RunEnded)
+        assert end.outcome in ("drained", "finished"), output
+        return end
+
     def clean_up(self) -> None:
         """Kill what is left."""
         if self.process.poll() is None:

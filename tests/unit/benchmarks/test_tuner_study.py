@@ -6,18 +6,20 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.tuner import live
 from benchmarks.tuner import study as module
 from benchmarks.tuner.nearest import Nearest
 from benchmarks.tuner.opponents import exchange
 from benchmarks.tuner.players import PLAYERS, Asked
 from benchmarks.tuner.replay import COLUMNS, configurations, measure, pack, read
 from benchmarks.tuner.study import cells, play
-from benchmarks.tuner.table import Table
-from ithaca.tuners.learners import CLASSIFIERS
+from benchmarks.tuner.table import Table, names
+from ithaca.tuners.learners import CLASSIFIERS, Learner
 from ithaca.tuners.space import Choice, Config, Float, Int, Parameter, Space, When
 from tests.helpers.mutated import mutated
 
@@ -123,11 +125,38 @@ def test_cells_of_a_replay_table_are_the_same_again(tmp_path: Path) -> None:
     assert read(packed) == read(path)
 
 
+def test_a_live_evaluation_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+
+    def counted(learner: Learner, config: Config, data: tuple[Any, Any]) -> dict[str, str]:
+        computed.append(config)
+        return measure(learner, config, data)
+
+    monkeypatch.setattr(live, "measure", counted)
+    random = np.random.default_rng(0)
+    x, y = random.random((60, 3)), random.integers(0, 2, 60)
+    look_up = live.evaluated((x, y))
+    config = {"model": "tree"} | configurations(CLASSIFIERS["tree"], 1)[0]
+    value, seconds = look_up(config)
+    assert look_up(dict(reversed(config.items()))) == (value, seconds)
+    assert len(computed) == 1
+    assert "model" not in computed[0]
+    assert 0.0 < value <= 1.0
+    assert seconds > 0.0
+    # A learner that cannot be trained on them is worth nothing, and costs what it cost.
+    assert live.evaluated((x[:2], y[:2]))(config)[0] == 0.0
+
+
 def test_who_is_measured_where() -> None:
     everybody = list(PLAYERS)
     selection = {c.player for c in cells("development", "selection", (20,), 1, everybody)}
     assert {"boasf+", "boasf", "maxucb", "optuna tpe", "smac", "random"} <= selection
     assert not {"asha", "bohb", "tpe+hyperband"} & selection
+    assert {"boasf+ blind", "maxucb defaults"} <= selection
+    real = cells("test", "live", (20,), 1, everybody)
+    assert {c.player for c in real} == selection
+    assert {c.kind for c in real} == {"live"}
+    assert {c.dataset for c in real} < set(names("test", "selection")["replay"])
     single = cells("development", "hyperparameters", (20, 200), 6, everybody)
     assert {c.kind for c in single if c.player in ("asha", "bohb")} == {"lcbench"}
     slow = [c for c in single if c.player in ("smac", "bohb")]

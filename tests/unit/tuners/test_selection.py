@@ -20,6 +20,8 @@ def test_it_fits_the_best_of_several_learners() -> None:
     assert clone(model).fit(x, y).score(x, y) > 0.9
     model.fit(x, y)
     assert {trial.arm for trial in model.trials_} == set(CHEAP)
+    first = [next(t.config for t in model.trials_ if t.arm == name) for name in CHEAP]
+    assert first == [CLASSIFIERS[name].default for name in CHEAP]
     assert model.best_score_ == max(t.value for t in model.trials_ if t.value is not None)
     assert model.predict_proba(x).shape == (150, 3)
     assert model.classes_.tolist() == [0, 1, 2]
@@ -29,6 +31,8 @@ def test_it_fits_the_best_of_several_learners() -> None:
 def test_every_learner_can_be_built_from_its_space(name: str) -> None:
     x, y = load_iris(return_X_y=True)
     learner = CLASSIFIERS[name]
+    assert learner.default is not None
+    assert learner.space.check(learner.default) == learner.default
     config = learner.space.sample(np.random.default_rng(0))
     for key, cheap in (("n_estimators", 10), ("max_iter", 10)):
         if key in config:
@@ -37,9 +41,15 @@ def test_every_learner_can_be_built_from_its_space(name: str) -> None:
     assert 0.2 < score <= 1.0
 
 
+def test_the_published_policy_begins_as_published() -> None:
+    x, y = load_iris(return_X_y=True)
+    model = ModelSelection(n_trials=9, timeout=None, learners=["tree"], policy="boasf").fit(x, y)
+    assert model.trials_[0].config != CLASSIFIERS["tree"].default
+
+
 def test_mistakes_are_one_message() -> None:
     x, y = load_iris(return_X_y=True)
-    with pytest.raises(UserError, match="no learner lightgbm; there are: random_forest"):
+    with pytest.raises(UserError, match="no learner lightgbm; there are: qda, tree"):
         ModelSelection(learners=["lightgbm"]).fit(x, y)
     with pytest.raises(UserError, match="a table and as many labels"):
         ModelSelection().fit(x, y[:5])

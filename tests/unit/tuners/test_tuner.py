@@ -158,6 +158,35 @@ def test_the_state_can_be_carried_elsewhere() -> None:
     assert one.config == two.config
 
 
+def test_a_model_is_tried_with_its_default_first() -> None:
+    spaces = {"a": Space.parse(SPACE), "b": Space.parse({"y": {"float": [-1, 9]}})}
+    tuner = Tuner(models=spaces, defaults={"b": {"y": 2.0}}, n_trials=30)
+    tuner.optimize(lambda attempt: float(len(attempt.config)))
+    tried = [trial.config for trial in tuner.trials if trial.arm == "b"]
+    assert tried[0] == {"y": 2.0}
+    assert tried.count({"y": 2.0}) == 1
+    twin = Tuner(models=spaces, n_trials=30)
+    twin.load_state_dict(json.loads(json.dumps(tuner.state_dict())))
+    assert twin.search.arms == tuner.search.arms
+
+
+@pytest.mark.parametrize(
+    ("defaults", "message"),
+    [
+        ({"b": {"y": 10.0}}, "the default of b: y may not be 10.0"),
+        ({"b": {}}, "the default of b: no value for y"),
+        ({"c": {"y": 1.0}}, "defaults for c; models are: b"),
+    ],
+)
+def test_defaults_that_are_none_are_refused(
+    defaults: dict[str, dict[str, float]], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        Tuner(models={"b": {"y": {"float": [-1, 9]}}}, defaults=defaults, n_trials=1)
+    with pytest.raises(UserError, match="in one space, enqueue what to try first"):
+        Tuner(SPACE, defaults=defaults, n_trials=1)
+
+
 def test_to_optuna_and_back() -> None:
     tuner = Tuner(models={"a": Space.parse(SPACE), "b": {"x": {"float": [-1, 9]}}}, n_trials=8)
     tuner.optimize(lambda attempt: float(str(attempt["x"])) ** 2)

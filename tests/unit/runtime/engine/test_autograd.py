@@ -135,11 +135,10 @@ def test_the_split_backward_has_the_bits_of_the_fused_one(kind: str) -> None:
     trace, gradients = forward(module, kind)
     expected = backward(trace, gradients, weights)
     trace, gradients = forward(module, kind)
-    fits, inputs = try_split(trace, gradients, weights)
-    assert fits
-    assert all(map(torch.equal, inputs, expected[0]))
-    assert trace.finished
-    assert all(map(torch.equal, trace.deferred, expected[1]))
+    trial = try_split(trace, gradients, weights)
+    assert trial.exact
+    assert all(map(torch.equal, trial.inputs, expected[0]))
+    assert all(map(torch.equal, trial.weights, expected[1]))
     trace, gradients = forward(module, kind)
     given = [gradient.clone() for gradient in gradients]
     found = backward_input(trace, gradients, weights), backward_weight(trace, weights)
@@ -211,22 +210,26 @@ def test_a_layer_that_cannot_be_split_is_found(layer: type[nn.Module]) -> None:
     trace, gradients = forward(module, "")
     expected = backward(trace, gradients, weights)
     trace, gradients = forward(module, "")
-    fits, inputs = try_split(trace, gradients, weights)
-    assert not fits
-    assert all(map(torch.equal, inputs, expected[0]))
-    assert all(map(torch.equal, trace.deferred, expected[1]))
+    trial = try_split(trace, gradients, weights)
+    assert not trial.exact
+    assert all(map(torch.equal, trial.inputs, expected[0]))
+    assert all(map(torch.equal, trial.weights, expected[1]))
+    fused_s, input_s, weight_s = trial.seconds
+    assert (input_s, weight_s) == (fused_s, 0.0), "both parts are done in the first"
 
 
 def test_a_graph_that_cannot_be_cut_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
+    def fails(_: Trace, __: list[Tensor], weights: list[Tensor]) -> None:
+        weights[0].grad = torch.ones_like(weights[0])
         raise RuntimeError("this graph cannot be cut")
 
     module = nn.Linear(DIM, DIM)
     trace, gradients = forward(module, "")
     monkeypatch.setattr(autograd, "backward_input", fails)
-    fits, inputs = try_split(trace, gradients, list(module.parameters()))
-    assert not fits
-    assert torch.equal(inputs[0], gradients[0] @ module.weight)
+    trial = try_split(trace, gradients, list(module.parameters()))
+    assert not trial.exact
+    assert torch.equal(trial.inputs[0], gradients[0] @ module.weight)
+    assert module.weight.grad is None, "what was half done is left behind"
 
 
 def test_a_split_that_is_almost_right_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +243,7 @@ def test_a_split_that_is_almost_right_is_refused(monkeypatch: pytest.MonkeyPatch
     module = nn.Linear(DIM, DIM)
     trace, gradients = forward(module, "")
     monkeypatch.setattr(autograd, "backward_weight", almost)
-    assert not try_split(trace, gradients, list(module.parameters()))[0]
+    assert not try_split(trace, gradients, list(module.parameters())).exact
 
 
 SPLIT = """

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from ithaca.planner.plan import Plan
-from ithaca.planner.program import Program
+from ithaca.planner.plan import Plan, Schedule
+from ithaca.planner.program import Op, Program
 from ithaca.planner.span import Span
+from ithaca.runtime.engine import layer_machine
+from ithaca.runtime.engine.autograd import Trace, Trial, try_split
 from ithaca.runtime.engine.interpreter import NotCommitted
 from ithaca.runtime.engine.layer_machine import NotFinite
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
 from ithaca.runtime.workload import Batch, Value
-from tests.helpers.small_models import Options, Small
+from tests.helpers.small_models import KINDS, Options, Small
 from tests.helpers.virtual_job import EXACT, VirtualJob, layout
 
 OPTIONS = Options(kinds=("block", "experts"))
@@ -155,3 +158,51 @@ def test_meters_note_every_compute() -> None:
         (op, layer) for op in "FB" for layer in range(4)
     }
     assert torch.get_num_threads() == 1
+
+
+EVERY_KIND = Options(kinds=tuple(KINDS))
+
+
+@pytest.mark.parametrize("options", [OPTIONS, EVERY_KIND], ids=["small", "every kind"])
+@pytest.mark.parametrize("schedule", list(Schedule))
+def test_a_backward_in_two_parts_beside_it_changes_no_bit(
+    options: Options, schedule: Schedule
+) -> None:
+    workload = Small(options, seed=3, micro_batches=4)
+    many = len(workload.layers())
+    calm, probed = (VirtualJob(workload, layout(many, (2, 1), 4, schedule)) for _ in range(2))
+    for on in (True, True, False):
+        for trainer in probed.trainers.values():
+            trainer.probe(on)
+        assert probed.step() == calm.step()
+
+
+def test_the_parts_of_each_layer_are_timed_once_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed(trace: Trace, gradients: list[Tensor], weights: list[Tensor]) -> Trial:
+        return replace(try_split(trace, gradients, weights), seconds=(4.0, 3.0, 2.0))
+
+    monkeypatch.setattr(layer_machine, "try_split", timed)
+    here = job()
+    (trainer,) = here.trainers.values()
+    here.train()
+    trainer.forget_times()
+    trainer.probe(True)
+    here.train()
+    assert trainer.holdings.splits == dict.fromkeys(range(4), True)
+    for layer in range(4):
+        meter = {op.value: list(trainer.holdings.meter[op, layer]) for op in (Op.B, Op.I, Op.W)}
+        assert (meter["I"], meter["W"]) == ([3.0], [2.0])
+        assert len(meter["B"]) == 4, "one for each micro-batch"
+        assert 4.0 in meter["B"]
+    trainer.probe(False)
+    here.train()
+    assert len(trainer.holdings.meter[Op.I, 0]) == 1
+
+
+def test_under_a_budget_no_history_is_kept_longer() -> None:
+    here = job()
+    (trainer,) = here.trainers.values()
+    trainer.holdings.guard = lambda: nullcontext()  # as a memory session has one
+    trainer.probe(True)
+    here.train()
+    assert trainer.holdings.splits == {}
