@@ -40,8 +40,8 @@ from ithaca.runtime.orders import Deployment
 from ithaca.runtime.writers import writer_of
 from ithaca.swap import allocator
 
-_WARM_UP, _TIMED, _PROBED = 3, 8, 3
-"""Steps before layers are timed, steps that are, and of those with a backward in two parts too."""
+_WARM_UP, _TIMED = 3, 8
+"""Steps before layers are timed, and steps that are."""
 _FORGET = 0.9
 """How slowly the longest time that an action took is forgotten."""
 
@@ -135,8 +135,8 @@ class Reports:
         self._seconds = seconds
         if self._done == _WARM_UP:
             trainer.forget_times()
-        if self._done in (_WARM_UP, _WARM_UP + _PROBED):
-            trainer.probe(self._done == _WARM_UP)
+        timed = _WARM_UP <= self._done < _WARM_UP + _TIMED
+        trainer.probe(self._done if timed else None)
         # Copied before anybody hears of the step: whoever hears of it may ask for the copy.
         # A copy of the last step cannot be made again: it is kept, as it may be asked for twice.
         self._last = tally.drain or trainer.step == job.steps

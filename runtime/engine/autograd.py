@@ -181,8 +181,9 @@ def try_split(trace: Trace, gradients: Sequence[Tensor], weights: Sequence[Tenso
         split = backward_input(probe, gradients, weights)
         between = time.perf_counter()
         split += backward_weight(probe, weights)
-    except RuntimeError:
-        # A layer whose graph cannot be cut (custom functions, in-place views) keeps B.
+    except Exception:
+        # Its graph cannot be cut (in-place views), or a function of its own can go back only
+        # once: whatever it raises, the layer keeps B, which is done.
         for tensor in (*trace.inputs, *weights):
             tensor.grad = None
         return Trial(False, inputs, found, (fused - began, fused - began, 0.0))

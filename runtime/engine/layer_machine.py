@@ -45,6 +45,8 @@ Meter = dict[tuple[Op, int], deque[float]]
 """Seconds of the latest F, B, I, W and STEP of each layer."""
 
 _METERED = 64
+TURNS = 4
+"""Steps in which every layer is probed once."""
 
 
 class NotFinite(RuntimeError):
@@ -67,8 +69,8 @@ class Holdings:
         splits: layers whose split backward was compared with the fused one: same bits or not.
         computed: told the gradients of every layer and micro-batch; a drill may damage them.
         meter: times of single layers.
-        probing: whether a layer's first backward in a step is also done in two parts, to learn
-            whether it may be split and how long each part takes.
+        probing: one of :data:`TURNS`, or None: layers whose turn it is do their first backward
+            of a step in two parts too, to learn whether it may be split and what each part takes.
         guard: what the forward of a micro-batch in training runs in; it may take what autograd
             saves into its care.
     """
@@ -84,7 +86,7 @@ class Holdings:
     splits: dict[int, bool] = field(default_factory=dict)
     computed: Callable[[Sequence[Tensor]], None] = lambda _: None
     meter: Meter = field(default_factory=dict)
-    probing: bool = False
+    probing: int | None = None
     guard: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
@@ -103,7 +105,7 @@ class LayerMachine(StepMachine):
         super().__init__(program, step, wires, sorted(layers), training)
         self._holdings = holdings
         self._num_layers = program.num_layers
-        self._unprobed = set(self.partials) if _may_probe(holdings) else set()
+        self._unprobed = _probed_in(holdings, self.partials)
         splits = any(isinstance(a, Compute) and a.op is Op.I for a in program)
         self._splits = splits or bool(self._unprobed)
         self._traces: dict[tuple[int, int], Trace] = {}
@@ -332,8 +334,13 @@ class LayerMachine(StepMachine):
         meter.append(seconds)
 
 
-def _may_probe(holdings: Holdings) -> bool:
-    """Whether to: not under a memory budget, since a history that is kept longer takes room; and
-    not where the host's clock says nothing of the device's work.
+def _probed_in(holdings: Holdings, layers: Iterable[int]) -> set[int]:
+    """The layers whose turn it is, some in every step, so that none takes much longer.
+
+    None under a memory budget, since a history that is kept longer takes room; none where the
+    host's clock says nothing of the device's work.
     """
-    return holdings.probing and holdings.guard is nullcontext and holdings.device.type == "cpu"
+    turn = holdings.probing
+    if turn is None or holdings.guard is not nullcontext or holdings.device.type != "cpu":
+        return set()
+    return {layer for layer in layers if layer % TURNS == turn}

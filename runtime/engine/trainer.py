@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median
+from statistics import median_low
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from ithaca.planner.program import Program
 from ithaca.runtime.engine.adamw import OptimizerSettings
 from ithaca.runtime.engine.held import HeldLayer, Model
-from ithaca.runtime.engine.layer_machine import Holdings, LayerMachine
+from ithaca.runtime.engine.layer_machine import TURNS, Holdings, LayerMachine
 from ithaca.runtime.engine.machine import Wires
 from ithaca.runtime.engine.randomness import Randomness
 from ithaca.runtime.engine.stepper import Stepper
@@ -151,15 +151,21 @@ class Trainer(Stepper):
         """Leave the steps so far out of :meth:`times`: they were a warm-up."""
         self.holdings.meter.clear()
 
-    def probe(self, on: bool) -> None:
-        """From the next step on, also do one backward of each layer in its two parts, or stop."""
-        self.holdings.probing = on
+    def probe(self, turn: int | None) -> None:
+        """In the next step one backward of some layers is done in its two parts too; None: none.
+
+        ``turn``: a count of steps; so many steps as there are :data:`TURNS` probe every layer.
+        """
+        self.holdings.probing = None if turn is None else turn % TURNS
 
     def times(self) -> dict[str, dict[str, float]]:
-        """Median seconds of each op on each held layer, by layer name and op."""
+        """Median seconds of each op on each held layer, by layer name and op.
+
+        Of two the lower: the first time that a layer's backward is split is no measure.
+        """
         found: dict[str, dict[str, float]] = {}
         for (op, layer), seconds in self.holdings.meter.items():
-            found.setdefault(self.holdings.layers[layer].name, {})[op.value] = median(seconds)
+            found.setdefault(self.holdings.layers[layer].name, {})[op.value] = median_low(seconds)
         return found
 
     def hashes(self) -> Mapping[str, str]:

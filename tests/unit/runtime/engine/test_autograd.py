@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -230,6 +231,29 @@ def test_a_graph_that_cannot_be_cut_is_found(monkeypatch: pytest.MonkeyPatch) ->
     assert not trial.exact
     assert torch.equal(trial.inputs[0], gradients[0] @ module.weight)
     assert module.weight.grad is None, "what was half done is left behind"
+
+
+class Once(torch.autograd.Function):
+    """Forgets what its backward needs when it has run."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:  # noqa: ANN401 - torch's
+        ctx.kept = weight
+        return x * weight
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:  # noqa: ANN401 - torch's
+        kept = ctx.kept
+        del ctx.kept
+        return gradients[0] * kept, gradients[0].sum()
+
+
+def test_a_function_that_goes_back_only_once_is_found() -> None:
+    weight, x = nn.Parameter(torch.tensor(3.0)), torch.ones(2, requires_grad=True)
+    trial = try_split(Trace((x,), [Once.apply(x, weight)]), [torch.ones(2)], [weight])
+    assert not trial.exact
+    assert trial.inputs[0].tolist() == [3.0, 3.0]
+    assert trial.weights[0].item() == 2.0
 
 
 def test_a_split_that_is_almost_right_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from ithaca.planner.span import Span
 from ithaca.runtime.engine import layer_machine
 from ithaca.runtime.engine.autograd import Trace, Trial, try_split
 from ithaca.runtime.engine.interpreter import NotCommitted
-from ithaca.runtime.engine.layer_machine import NotFinite
+from ithaca.runtime.engine.layer_machine import TURNS, NotFinite
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
 from ithaca.runtime.workload import Batch, Value
 from tests.helpers.small_models import KINDS, Options, Small
@@ -171,13 +172,15 @@ def test_a_backward_in_two_parts_beside_it_changes_no_bit(
     workload = Small(options, seed=3, micro_batches=4)
     many = len(workload.layers())
     calm, probed = (VirtualJob(workload, layout(many, (2, 1), 4, schedule)) for _ in range(2))
-    for on in (True, True, False):
+    for turn in (*range(TURNS), None):
         for trainer in probed.trainers.values():
-            trainer.probe(on)
+            trainer.probe(turn)
         assert probed.step() == calm.step()
+    for trainer in probed.trainers.values():
+        assert trainer.holdings.splits.keys() == trainer.held()
 
 
-def test_the_parts_of_each_layer_are_timed_once_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_parts_of_each_layer_are_timed_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     def timed(trace: Trace, gradients: list[Tensor], weights: list[Tensor]) -> Trial:
         return replace(try_split(trace, gradients, weights), seconds=(4.0, 3.0, 2.0))
 
@@ -186,23 +189,33 @@ def test_the_parts_of_each_layer_are_timed_once_in_a_step(monkeypatch: pytest.Mo
     (trainer,) = here.trainers.values()
     here.train()
     trainer.forget_times()
-    trainer.probe(True)
-    here.train()
+    for turn in range(3, 3 + TURNS):
+        trainer.probe(turn)
+        here.train()
+        assert len(trainer.holdings.splits) == turn - 2, "one layer of four in each step"
     assert trainer.holdings.splits == dict.fromkeys(range(4), True)
     for layer in range(4):
         meter = {op.value: list(trainer.holdings.meter[op, layer]) for op in (Op.B, Op.I, Op.W)}
         assert (meter["I"], meter["W"]) == ([3.0], [2.0])
-        assert len(meter["B"]) == 4, "one for each micro-batch"
-        assert 4.0 in meter["B"]
-    trainer.probe(False)
+        assert len(meter["B"]) == 4 * TURNS, "one for each micro-batch and step"
+        assert meter["B"].count(4.0) == 1
+    trainer.probe(None)
     here.train()
     assert len(trainer.holdings.meter[Op.I, 0]) == 1
+
+
+def test_of_two_times_the_lower_counts() -> None:
+    here = job()
+    (trainer,) = here.trainers.values()
+    trainer.holdings.meter[Op.I, 0] = deque([9.0, 2.0])
+    assert trainer.times()["embed"]["I"] == 2.0
 
 
 def test_under_a_budget_no_history_is_kept_longer() -> None:
     here = job()
     (trainer,) = here.trainers.values()
     trainer.holdings.guard = lambda: nullcontext()  # as a memory session has one
-    trainer.probe(True)
-    here.train()
+    for turn in range(TURNS):
+        trainer.probe(turn)
+        here.train()
     assert trainer.holdings.splits == {}
