@@ -250,7 +250,8 @@ class Once(torch.autograd.Function):
 
 def test_a_function_that_goes_back_only_once_is_found() -> None:
     weight, x = nn.Parameter(torch.tensor(3.0)), torch.ones(2, requires_grad=True)
-    trial = try_split(Trace((x,), [Once.apply(x, weight)]), [torch.ones(2)], [weight])
+    out = Once.apply(x, weight)  # type: ignore[no-untyped-call]
+    trial = try_split(Trace((x,), [out]), [torch.ones(2)], [weight])
     assert not trial.exact
     assert trial.inputs[0].tolist() == [3.0, 3.0]
     assert trial.weights[0].item() == 2.0
