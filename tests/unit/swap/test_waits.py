@@ -47,9 +47,9 @@ def test_bytes_count_once_where_there_are_two_tiers() -> None:
 
 def test_a_table_counts_what_was_waited_for_bytes_that_move() -> None:
     link = Link("disk", 1e9, 1e9)
-    shape = Transformer(8, 128, 384, sequence=64)
-    calm = cost_table(shape.trace([link]))
-    slow = cost_table(shape.trace([replace(link, wait_s_per_byte=1e-6)]))
+    trace = replace(Transformer(8, 128, 384, sequence=64).trace([link]), replays=())
+    calm = cost_table(trace)
+    slow = cost_table(replace(trace, links=(replace(link, wait_s_per_byte=1e-6),)))
     assert slow.budget_bytes == calm.budget_bytes
     assert slow.step_s[-1] == calm.step_s[-1], "nothing moves"
     moved = calm.budget_bytes[-1] - calm.budget_bytes[0]
