@@ -12,6 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from ithaca.swap.columns import Columns
+from ithaca.swap.plan import Plan
 from ithaca.swap.policy import EFFORT, Refusal, decide, smallest_budget
 from ithaca.swap.trace import Trace
 
@@ -88,6 +89,13 @@ def cost_table(trace: Trace, rows: int = 13, effort: int = EFFORT) -> CostTable:
     for budget in budgets:
         plan = decide(trace, budget, effort)
         assert not isinstance(plan, Refusal)
+        step_s = plan.step_s + _waits(plan, trace)
         # The plan of a smaller budget may be the better one; it can be used here too.
-        seconds.append(min(plan.step_s, seconds[-1]) if seconds else plan.step_s)
+        seconds.append(min(step_s, seconds[-1]) if seconds else step_s)
     return CostTable(trace.sequence, tuple(budgets), tuple(seconds))
+
+
+def _waits(plan: Plan, trace: Trace) -> float:
+    """Seconds that what the plan moves, out and back, was seen to cost beyond its forecast."""
+    waits = {link.tier: link.wait_s_per_byte for link in trace.links}
+    return sum(2 * d.nbytes * waits[d.tier] for d in plan.decisions if d.tier is not None)

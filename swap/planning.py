@@ -21,6 +21,7 @@ from ithaca.swap.replays import Speed, with_blocks, with_operators
 from ithaca.swap.sequence import Names, made_of, makers_of, rows_of, trace_of, triggers_of
 from ithaca.swap.signature import Signature
 from ithaca.swap.trace import Link, Trace
+from ithaca.swap.waits import Waits
 
 # Plans are kept for so many ways to call the model.
 MOST_KNOWN = 256
@@ -94,6 +95,8 @@ class Planning:
         self._pending: list[tuple[_Known, Future[tuple[Plan | Refusal, list[int]]]]] = []
         self.traces: dict[Signature, Trace] = {}
         self.decided = 0
+        self._waits = Waits()
+        self._foreseen_s: float | None = None
 
     def begin(self, called: Signature, detailed: bool) -> None:
         """The model is called: the plan for such calls comes into force, if there is one.
@@ -117,6 +120,7 @@ class Planning:
                 ops.memory_detail()
             if new or detailed:
                 self._start = self._floating()
+            self._foreseen_s = known.plan.stall_s if known.plan and not detailed else None
 
     def recomputes(self, run: BlockRun) -> bool:
         """Whether what this run of a block saves is dropped, as far as the plan agrees."""
@@ -137,6 +141,7 @@ class Planning:
         ops = allocator.operators()
         content = content_of()
         numbers = ops.memory_counters()
+        self._waits.take(numbers, self._foreseen_s)
         missed = numbers["misses"] + numbers["nearby"]
         hits, misses = numbers["hits"] - self._hits, missed - self._misses
         self._hits, self._misses = numbers["hits"], missed
@@ -222,6 +227,14 @@ class Planning:
             back = speed("disk_read", "disk_read_ns")
             links.append(Link("disk", out, back, through="pinned" if links else None))
         return tuple(links)
+
+    def seen(self) -> tuple[Trace, ...]:
+        """The steps that were observed, with what copies were seen to cost."""
+        waits = self._waits.s_per_byte
+        return tuple(
+            replace(t, links=tuple(replace(link, wait_s_per_byte=waits) for link in t.links))
+            for t in self.traces.values()
+        )
 
     def tighten(self) -> bool:
         """Saves more from now on, for a smaller budget; whether that can change anything."""

@@ -268,7 +268,7 @@ class MemorySession:
 
     def traces(self) -> tuple[Trace, ...]:
         """What was observed of each way in which the model was called, as far as it is known."""
-        return tuple(self._planning.traces.values())
+        return self._planning.seen()
 
     # --- inside ---
 

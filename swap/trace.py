@@ -141,6 +141,8 @@ class Link:
         capacity_bytes: what the tier may hold; ``None`` is no limit.
         through: the tier on the way (``pinned`` for ``disk`` on CUDA), or ``None``. The speeds
             are then those of the second hop; the first is that of the tier on the way.
+        wait_s_per_byte: what training was seen to wait for a byte, either way, beyond what plans
+            foresaw; for predictions, not for the plans themselves.
     """
 
     tier: str
@@ -149,6 +151,7 @@ class Link:
     latency_s: float = 0.0
     capacity_bytes: int | None = None
     through: str | None = None
+    wait_s_per_byte: float = 0.0
 
 
 @dataclass(frozen=True)

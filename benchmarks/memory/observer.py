@@ -43,6 +43,8 @@ PROFILERS: dict[str, dict[str, Any]] = {
     "profiler, stacks": {"with_stack": True},
 }
 ARMS = ("nothing", "observer", "session", *PROFILERS)
+WARM_UP, STEPS = 3, 5
+"""Steps of an arm before those that count: then a session has its plan, and caches are full."""
 # What tells callgrind where to begin and to end.
 MARKS = """
 #include <valgrind/callgrind.h>
@@ -91,22 +93,28 @@ def arm(name: str, model: Stack, x: torch.Tensor) -> Iterator[Step]:
             yield session
 
 
-def timed(model: Model, rounds: int) -> dict[str, list[float]]:
-    """Seconds of steps by arm, one of each in every round."""
+def timed(model: Model, rounds: int, names: Sequence[str]) -> dict[str, list[float]]:
+    """Seconds of a step by arm: in every round the median of some steps of each."""
     allocator.install()
     device = torch.device("cpu")
     made, x = model.make(device), model.batch(0, device)
-    seconds: dict[str, list[float]] = {name: [] for name in ARMS}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds + 1):
-        for name in ARMS[turn % len(ARMS) :] + ARMS[: turn % len(ARMS)]:
+        first = turn % len(names)
+        for name in (*names[first:], *names[:first]):
             with arm(name, made, x) as step:
-                step()  # what an arm does at its start does not count
-                step()
-                began = time.perf_counter()
-                step()
+                for _ in range(WARM_UP):
+                    step()
+                taken = [_seconds(step) for _ in range(STEPS)]
                 if turn:
-                    seconds[name].append(time.perf_counter() - began)
+                    seconds[name].append(statistics.median(taken))
     return seconds
+
+
+def _seconds(step: Step) -> float:
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
 
 
 def operators(model: Model) -> int:
@@ -133,8 +141,8 @@ def counted(model: Model, names: Sequence[str], library: Path) -> None:
     marks = ctypes.CDLL(str(library))
     for name in names:
         with arm(name, made, x) as step:
-            for _ in range(3 if name == "session" else 1):
-                step()  # a session has its plan then, and caches are full
+            for _ in range(WARM_UP if name == "session" else 1):
+                step()
             gc.collect()
             marks.begin()
             step()
@@ -170,12 +178,12 @@ def _run(*command: str, environment: dict[str, str] | None = None) -> None:
         raise RuntimeError(f"{command[0]} failed: {done.stderr.strip()[-300:]}")
 
 
-def show_times(model: Model, rounds: int) -> None:
+def show_times(model: Model, rounds: int, names: Sequence[str]) -> None:
     """A line for each arm: nanoseconds added to an operator, and the share of a step."""
-    seconds, count = timed(model, rounds), operators(model)
+    seconds, count = timed(model, rounds, names), operators(model)
     free = seconds["nothing"]
     print(f"{model.name}: {count} operators, {statistics.median(free) * 1e3:.2f} ms a step")
-    for other in ARMS[1:]:
+    for other in names[1:]:
         added = statistics.median(b - a for a, b in zip(free, seconds[other], strict=True))
         share = statistics.median(b / a for a, b in zip(free, seconds[other], strict=True)) - 1
         print(f"  {other:<28} {added / count * 1e9:9.0f} ns an operator  {share:+8.2%}")
@@ -210,7 +218,7 @@ def main() -> int:
         if given.callgrind:
             show_instructions(MODELS[name], ["nothing", *given.arms])
         else:
-            show_times(MODELS[name], given.rounds)
+            show_times(MODELS[name], given.rounds, ["nothing", *given.arms])
         sys.stdout.flush()
     return 0
 

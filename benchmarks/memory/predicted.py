@@ -26,6 +26,8 @@ FIELDS = (
     *("model", "observed_percent", "percent", "GB_per_s", "rounds"),
     *("predicted", "measured", "error_percent"),
 )
+SEEN = 6
+"""Steps of the session that observes, under its plan: what copies cost shows in them."""
 
 
 def _ready(opened: ExitStack, setting: Setting) -> Rival:
@@ -56,7 +58,7 @@ def compare(
         budgets = {percent: budget_of(last, percent) for percent in (seen, *unseen)}
         ours = Setting(model, "ours", limits)
         with Rival(with_budget(ours, budgets[seen])) as observer:
-            for _ in range(WARM_UP):
+            for _ in range(WARM_UP + SEEN):
                 observer.step()
             predicted = observer.slowdowns([budgets[percent] for percent in unseen])
         rivals = [_ready(opened, with_budget(ours, budgets[percent])) for percent in unseen]

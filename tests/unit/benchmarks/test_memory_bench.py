@@ -121,7 +121,7 @@ def test_the_programs_for_a_gpu_and_the_observer_can_be_imported(tmp_path: Path)
     held = sum(parameter.nbytes for parameter in tiny.parameters())
     assert smallest.floor_bytes(TINY[0]) > 2 * held
     assert callable(predicted.compare)
-    seconds = observer.timed(observer.TINY, rounds=1)
+    seconds = observer.timed(observer.TINY, 1, observer.ARMS)
     assert {len(values) for values in seconds.values()} == {1}
 
 
