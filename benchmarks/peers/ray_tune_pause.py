@@ -57,7 +57,12 @@ def pause(folder: Path, size: int, rounds: int) -> None:
     class Pauses(FIFOScheduler):  # type: ignore[misc]
         """Pauses a trial with every report but the last."""
 
-        def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ANN401
+        def on_trial_result(
+            self,
+            controller: Any,  # noqa: ANN401 - Ray's
+            trial: Any,  # noqa: ANN401
+            result: dict[str, Any],
+        ) -> str:
             """What is done now that a trial has reported."""
             del controller, trial
             with log.open("a") as file:

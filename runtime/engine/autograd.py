@@ -160,12 +160,14 @@ class Trial:
         inputs: gradients of the inputs, by B.
         weights: gradients of the weights, by B.
         seconds: of B, I and W; where the two parts are of no use I is all of B.
+        reason: why the parts could not be computed; empty if they were.
     """
 
     exact: bool
     inputs: list[Tensor]
     weights: list[Tensor]
     seconds: tuple[float, float, float]
+    reason: str = ""
 
 
 def try_split(trace: Trace, gradients: Sequence[Tensor], weights: Sequence[Tensor]) -> Trial:
@@ -181,12 +183,13 @@ def try_split(trace: Trace, gradients: Sequence[Tensor], weights: Sequence[Tenso
         split = backward_input(probe, gradients, weights)
         between = time.perf_counter()
         split += backward_weight(probe, weights)
-    except Exception:
+    except Exception as error:
         # Its graph cannot be cut (in-place views), or a function of its own can go back only
         # once: whatever it raises, the layer keeps B, which is done.
         for tensor in (*trace.inputs, *weights):
             tensor.grad = None
-        return Trial(False, inputs, found, (fused - began, fused - began, 0.0))
+        reason = f"{type(error).__name__}: {error}"
+        return Trial(False, inputs, found, (fused - began, fused - began, 0.0), reason)
     ended = time.perf_counter()
     pairs = zip([*inputs, *found], split, strict=True)
     exact = all(torch.equal(one, other) for one, other in pairs)

@@ -200,18 +200,16 @@ class RankProcesses:
     def close(self, timeout_s: float) -> tuple[Output, ...]:
         """Ends what the ranks left running, with SIGTERM and after ``timeout_s`` with SIGKILL.
 
-        Returns the output that came meanwhile. To be called when every rank has ended.
+        Returns the output that came meanwhile. To be called when every rank has ended. What is
+        killed has as long to be gone: a restart would meet its ports and its memory otherwise.
         """
         for rank in self._ranks:
             rank.send(signal.SIGTERM)
             rank.process.wait()
-        end = time.monotonic() + timeout_s
-        left = [rank for rank in self._ranks if lives(rank.process.pid)]
-        while left and time.monotonic() < end:
-            time.sleep(_OUTPUT_INTERVAL_S)
-            left = [rank for rank in left if lives(rank.process.pid)]
+        left = _outlasting(self._ranks, timeout_s)
         for rank in left:
             rank.send(signal.SIGKILL)
+        _outlasting(left, timeout_s)
         outputs: list[Output] = []
         for rank in self._ranks:
             while more := rank.outputs():
@@ -245,6 +243,16 @@ class RankProcesses:
             if not rank.ended:
                 poll.register(rank.watch, select.POLLIN)
         poll.poll(timeout_s * 1000)
+
+
+def _outlasting(ranks: Sequence[_Rank], timeout_s: float) -> list[_Rank]:
+    """Ranks whose group still runs when the time is over; returns at once when none does."""
+    end = time.monotonic() + timeout_s
+    left = [rank for rank in ranks if lives(rank.process.pid)]
+    while left and time.monotonic() < end:
+        time.sleep(_OUTPUT_INTERVAL_S)
+        left = [rank for rank in left if lives(rank.process.pid)]
+    return left
 
 
 def lives(group: int) -> bool:

@@ -229,6 +229,7 @@ def test_a_graph_that_cannot_be_cut_is_found(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(autograd, "backward_input", fails)
     trial = try_split(trace, gradients, list(module.parameters()))
     assert not trial.exact
+    assert trial.reason == "RuntimeError: this graph cannot be cut"
     assert torch.equal(trial.inputs[0], gradients[0] @ module.weight)
     assert module.weight.grad is None, "what was half done is left behind"
 
@@ -253,6 +254,7 @@ def test_a_function_that_goes_back_only_once_is_found() -> None:
     out = Once.apply(x, weight)  # type: ignore[no-untyped-call]
     trial = try_split(Trace((x,), [out]), [torch.ones(2)], [weight])
     assert not trial.exact
+    assert trial.reason
     assert trial.inputs[0].tolist() == [3.0, 3.0]
     assert trial.weights[0].item() == 2.0
 
