@@ -89,10 +89,9 @@ def measure(
     alone = cell.device == "cuda" or not timed
     arm_by_arm = partial(_one_by_one, bound=timed)
     done = (arm_by_arm if alone else _in_turns)(cell, setting, arms, rounds)
-    reference = done.digests[REFERENCE]
     return [
         _row(cell, arm, done.taken, done.budget, done.bound)
-        | {"same_bits": str(done.digests[arm] == reference) if done.digests[arm] else ""}
+        | {"same_bits": _same_bits(done, arm)}
         | ({} if timed else dict.fromkeys(TIMES, ""))
         for arm in done.taken
     ]
@@ -160,6 +159,13 @@ def _take_turns(rivals: dict[str, Rival], rounds: int) -> dict[str, list[Taken]]
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             taken[name].append(rivals[name].step())
     return taken
+
+
+def _same_bits(done: _Measured, arm: str) -> str:
+    """Empty for an arm that was refused: it ended in another step, or in the middle of one."""
+    if not done.digests[arm] or any(taken.refused for taken in done.taken[arm]):
+        return ""
+    return str(done.digests[arm] == done.digests[REFERENCE])
 
 
 def _row(

@@ -23,6 +23,7 @@ from ithaca.swap.bench.arms import ARMS, Limits
 from ithaca.swap.bench.kernels import same_kernels
 from ithaca.swap.bench.models import MODELS
 from ithaca.swap.cost import cost_table
+from ithaca.swap.errors import BudgetError
 from ithaca.swap.planning import spendable
 from ithaca.swap.session import MemorySession
 
@@ -225,8 +226,13 @@ def serve(setting: Setting, connection: Connection) -> None:
         except (torch.OutOfMemoryError, ValueError, ImportError) as caught:
             error = caught
             connection.send(_refused(caught))
-    if trainer is not None:
+    if trainer is None:
+        return
+    try:
         trainer.close(error if isinstance(error, torch.OutOfMemoryError) else None)
+    except BudgetError:
+        if error is None:  # else it has been told already
+            raise
 
 
 def _plain(trainer: Trainer, word: str) -> object:

@@ -135,3 +135,9 @@ def test_one_arm_after_the_other_measures_what_turns_do(tmp_path: Path) -> None:
     assert done.digests["full checkpointing"] == done.digests["nothing"] != ""
     assert done.taken["ours"][-1].refused
     assert done.digests["ours"] == ""
+    assert cells._same_bits(done, "full checkpointing") == "True"
+    # One that is refused later has other parameters, as its last step is another one.
+    done.digests["ours"] = "of an earlier step"
+    assert cells._same_bits(done, "ours") == ""
+    done.digests["full checkpointing"] = "others"
+    assert cells._same_bits(done, "full checkpointing") == "False"
