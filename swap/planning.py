@@ -136,12 +136,13 @@ class Planning:
         self.settle()
         self.slot = -1
         known, self._first = self._first, None
+        foreseen_s, self._foreseen_s = self._foreseen_s, None
+        ops = allocator.operators()
+        numbers = ops.memory_counters()
+        self._waits.take(numbers, foreseen_s)
         if known is None:
             return False
-        ops = allocator.operators()
         content = content_of()
-        numbers = ops.memory_counters()
-        self._waits.take(numbers, self._foreseen_s)
         missed = numbers["misses"] + numbers["nearby"]
         hits, misses = numbers["hits"] - self._hits, missed - self._misses
         self._hits, self._misses = numbers["hits"], missed

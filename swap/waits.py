@@ -15,7 +15,7 @@ class Waits:
     """Sums over steps that ran as planned."""
 
     def __init__(self) -> None:
-        self._before: Mapping[str, int] = {}
+        self._before: tuple[int, int] | None = None
         self._waited_s = 0.0
         self._moved = 0
 
@@ -27,12 +27,12 @@ class Waits:
             foreseen_s: what its plan said that it would wait; None if it had none, or was looked
                 at in detail: then the step only ends, and counts for nothing.
         """
-        before, self._before = self._before, dict(counters)
-        if foreseen_s is None or not before:
+        before, self._before = self._before, (counters["wait_ns"], _moved(counters))
+        if foreseen_s is None or before is None:
             return
-        waited_s = (counters["wait_ns"] - before["wait_ns"]) / 1e9
-        self._waited_s += waited_s - foreseen_s
-        self._moved += _moved(counters) - _moved(before)
+        waited_ns, moved = before
+        self._waited_s += (counters["wait_ns"] - waited_ns) / 1e9 - foreseen_s
+        self._moved += _moved(counters) - moved
 
     @property
     def s_per_byte(self) -> float:

@@ -97,6 +97,11 @@ def models(
     )
 
 
+def parted(config: Mapping[str, Value], key: str = "model") -> tuple[str, Config]:
+    """The model's name in a configuration of :func:`models`, and what it has besides."""
+    return str(config[key]), {name: value for name, value in config.items() if name != key}
+
+
 def blocks(space: Space, most: int | None = None) -> tuple[Arm, ...]:
     """Halves of every parameter's range, and an arm for each combination of halves.
 

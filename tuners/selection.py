@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from ithaca.runtime.errors import UserError
+from ithaca.tuners.arm import parted
 from ithaca.tuners.learners import CLASSIFIERS, Learner, defaults, evaluate
 from ithaca.tuners.space import Config
 from ithaca.tuners.trial import Trial
@@ -27,9 +28,8 @@ def cross_validated(
     scoring: str,
 ) -> float:
     """The objective: the score of the model that ``config`` names, in cross-validation."""
-    own = dict(config)
-    learner = learners[str(own.pop("model"))]
-    return evaluate(learner, own, *data, folds=folds, seed=seed, scoring=scoring)
+    name, own = parted(config)
+    return evaluate(learners[name], own, *data, folds=folds, seed=seed, scoring=scoring)
 
 
 class ModelSelection(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -116,11 +116,10 @@ class ModelSelection(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.trials_: list[Trial] = tuner.trials
         self.best_params_ = tuner.best_config
         self.best_score_ = tuner.best_value
-        own = dict(self.best_params_)
-        learner = learners[str(own.pop("model"))]
+        name, own = parted(self.best_params_)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.best_estimator_ = learner.build(own, self.random_state).fit(x, y)
+            self.best_estimator_ = learners[name].build(own, self.random_state).fit(x, y)
         return self
 
     def predict(self, x: Any) -> Any:  # noqa: ANN401 - arrays

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.tuner.replay import load_set, measure, open_replay
 from benchmarks.tuner.table import Table
+from ithaca.tuners.arm import parted
 from ithaca.tuners.learners import CLASSIFIERS
 from ithaca.tuners.space import Config
 
@@ -27,8 +28,8 @@ def evaluated(data: tuple[Any, Any]) -> Callable[[Config], tuple[float, float]]:
     def look_up(config: Config) -> tuple[float, float]:
         key = json.dumps(config, sort_keys=True)
         if key not in known:
-            own = {name: value for name, value in config.items() if name != "model"}
-            cell = measure(CLASSIFIERS[str(config["model"])], own, data)
+            name, own = parted(config)
+            cell = measure(CLASSIFIERS[name], own, data)
             known[key] = float(cell["value"] or 0.0), float(cell["seconds"])
         return known[key]
 

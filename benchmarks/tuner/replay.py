@@ -26,6 +26,7 @@ import numpy as np
 
 from benchmarks.tuner.nearest import Nearest
 from benchmarks.tuner.table import Table
+from ithaca.tuners.arm import parted
 from ithaca.tuners.learners import CLASSIFIERS, Learner, defaults, evaluate
 from ithaca.tuners.space import Config
 
@@ -187,8 +188,8 @@ def open_replay(dataset: str) -> Table:
     nearest = {name: Nearest(CLASSIFIERS[name].space, each) for name, each in found.items()}
 
     def look_up(config: Config) -> tuple[float, float]:
-        own = {key: value for key, value in config.items() if key != "model"}
-        return nearest[str(config["model"])].look_up(own)
+        name, own = parted(config)
+        return nearest[name].look_up(own)
 
     every = [cell for many in found.values() for cell in many]
     values = [value for _, value, _ in every]

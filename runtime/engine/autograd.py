@@ -178,6 +178,7 @@ def try_split(trace: Trace, gradients: Sequence[Tensor], weights: Sequence[Tenso
     began = time.perf_counter()
     inputs, found = backward(trace, gradients, weights, keep=True)
     fused = time.perf_counter()
+    fused_s = fused - began
     probe = Trace(trace.inputs, list(trace.roots), trace.own_weight)
     try:
         split = backward_input(probe, gradients, weights)
@@ -189,12 +190,12 @@ def try_split(trace: Trace, gradients: Sequence[Tensor], weights: Sequence[Tenso
         for tensor in (*trace.inputs, *weights):
             tensor.grad = None
         reason = f"{type(error).__name__}: {error}"
-        return Trial(False, inputs, found, (fused - began, fused - began, 0.0), reason)
+        return Trial(False, inputs, found, (fused_s, fused_s, 0.0), reason)
     ended = time.perf_counter()
     pairs = zip([*inputs, *found], split, strict=True)
     exact = all(torch.equal(one, other) for one, other in pairs)
-    parts = (between - fused, ended - between) if exact else (fused - began, 0.0)
-    return Trial(exact, inputs, found, (fused - began, *parts))
+    parts = (between - fused, ended - between) if exact else (fused_s, 0.0)
+    return Trial(exact, inputs, found, (fused_s, *parts))
 
 
 def _grad(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from ithaca.swap import allocator
 from ithaca.swap.cost import cost_table
@@ -81,6 +82,11 @@ def test_a_session_tells_what_it_saw(tmp_path: Path, monkeypatch: pytest.MonkeyP
             model(tokens(step)).square().mean().backward()
             memory.step()
         (trace,) = memory.traces()
+        planned = list(foreseen)
+        with torch.no_grad():
+            model(tokens(0))
+        memory.step()
     assert [link.wait_s_per_byte for link in trace.links] == [3e-9]
-    assert foreseen[0] is None, "the first step has no plan"
-    assert foreseen[-1] is not None
+    assert planned[0] is None, "the first step has no plan"
+    assert planned[-1] is not None
+    assert foreseen == [*planned, None], "an evaluation only ends, and counts for nothing"
