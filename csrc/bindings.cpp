@@ -166,7 +166,8 @@ void memory_use(at::TensorList tensors) {
 void memory_done(at::TensorList tensors) {
   for (const at::Tensor& tensor : tensors) open_vault().done(tensor);
 }
-void memory_page_out(const at::Tensor& tensor) { open_vault().page_out(tensor); }
+bool memory_begin_optimizer() { return open_vault().begin_optimizer(); }
+void memory_end_optimizer() { open_vault().end_optimizer(); }
 void memory_optimizer() { open_vault().optimizer(); }
 void memory_replay(bool begins) {
   if (session().vault) session().vault->replay(begins);
@@ -274,6 +275,7 @@ Numbers memory_counters() {
   ITHACA_NUMBER(evicted_planned);
   ITHACA_NUMBER(evicted_lru);
   ITHACA_NUMBER(evicted_state);
+  ITHACA_NUMBER(states_early);
   ITHACA_NUMBER(lent);
   ITHACA_NUMBER(refusals);
   ITHACA_NUMBER(noted);
@@ -295,6 +297,7 @@ Numbers memory_counters() {
   numbers.insert("alive", vault.alive());
   numbers.insert("managed_bytes", vault.managed_bytes());
   numbers.insert("evictable_bytes", vault.evictable_bytes());
+  numbers.insert("leaving_bytes", vault.leaving_bytes());
   if (ithaca::DiskIo* disk = vault.disk()) {
     numbers.insert("disk_written", disk->bytes_written());
     numbers.insert("disk_read", disk->bytes_read());
@@ -409,7 +412,8 @@ TORCH_LIBRARY(ithaca, m) {
   m.def("memory_created(Tensor[] tensors) -> ()", memory_created);
   m.def("memory_use(Tensor[] tensors) -> ()", memory_use);
   m.def("memory_done(Tensor[] tensors) -> ()", memory_done);
-  m.def("memory_page_out(Tensor tensor) -> ()", memory_page_out);
+  m.def("memory_begin_optimizer() -> bool", memory_begin_optimizer);
+  m.def("memory_end_optimizer() -> ()", memory_end_optimizer);
   m.def("memory_optimizer() -> ()", memory_optimizer);
   m.def("memory_replay(bool begins) -> ()", memory_replay);
   m.def("memory_key_of(Tensor tensor) -> int", memory_key_of);

@@ -14,7 +14,7 @@ bool Budget::try_charge(std::int64_t size) {
     if (size > cap_.load(std::memory_order_relaxed) - now) return false;
   } while (!allocated_.compare_exchange_weak(now, now + size, std::memory_order_relaxed));
   raise(peak_, now + size);
-  raise(window_, now + size);
+  for (auto& window : windows_) raise(window, now + size);
   return true;
 }
 
@@ -32,13 +32,13 @@ bool Budget::charge(std::int64_t size) {
 void Budget::observe(std::int64_t allocated) {
   allocated_.store(allocated, std::memory_order_relaxed);
   raise(peak_, allocated);
-  raise(window_, allocated);
+  for (auto& window : windows_) raise(window, allocated);
 }
 
 void Budget::adopt(std::int64_t size) {
   const std::int64_t now = allocated_.fetch_add(size, std::memory_order_relaxed) + size;
   raise(peak_, now);
-  raise(window_, now);
+  for (auto& window : windows_) raise(window, now);
 }
 
 }  // namespace ithaca

@@ -3,6 +3,7 @@
 // Knows neither Python nor torch. All members may be called from any thread.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -54,8 +55,11 @@ class Budget {
   std::int64_t allocated() const { return allocated_.load(std::memory_order_relaxed); }
   std::int64_t peak() const { return peak_.load(std::memory_order_relaxed); }
   void reset_peak() { peak_.store(allocated()); }
-  // The highest count since the last call.
-  std::int64_t take_window_peak() { return window_.exchange(allocated()); }
+  // The highest count since the last call; each reader has its own.
+  enum class Reader { kLog, kForesight };
+  std::int64_t take_window_peak(Reader reader) {
+    return windows_[static_cast<std::size_t>(reader)].exchange(allocated());
+  }
   // The largest single request since the session's start; what has to fit at once.
   std::int64_t largest() const { return largest_.load(std::memory_order_relaxed); }
   void reset_largest() { largest_.store(0); }
@@ -63,7 +67,8 @@ class Budget {
  private:
   void raise(std::atomic<std::int64_t>& mark, std::int64_t value);
 
-  std::atomic<std::int64_t> allocated_{0}, peak_{0}, window_{0}, largest_{0}, cap_{kNoCap};
+  std::atomic<std::int64_t> allocated_{0}, peak_{0}, largest_{0}, cap_{kNoCap};
+  std::array<std::atomic<std::int64_t>, 2> windows_{};
   std::atomic<Reclaimer*> reclaimer_{nullptr};
 };
 

@@ -57,7 +57,7 @@ class Candidates:
         cheap.sort(key=lambda k: (rate[k], k))
         outputs = {k: frozenset(replays[k].outputs) for k in block}
         order = _swap_order(columns)
-        tier = _tiers(columns, order)
+        tier = tiers_of(columns, order)
         return cls(
             columns,
             order[tier[order] >= 0],
@@ -146,8 +146,8 @@ def _swap_order(columns: Columns) -> Ints:
     return order[columns.movable[order] & (columns.nbytes[order] > 0)]
 
 
-def _tiers(columns: Columns, order: Ints) -> Ints:
-    """The first link with room for each storage, in ``order``."""
+def tiers_of(columns: Columns, order: Ints) -> Ints:
+    """The first link with room for each storage, in ``order``; -1 for all others."""
     tier = np.full(len(columns.nbytes), -1, np.int64)
     starts = np.where(columns.state, 0, columns.ready)
     ends = np.where(columns.state, len(columns.base), columns.first_use)

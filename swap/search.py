@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ithaca.swap.candidates import Candidates, shortest
+from ithaca.swap.candidates import Candidates, shortest, tiers_of
 from ithaca.swap.choices import with_replays, with_swaps
 from ithaca.swap.columns import Columns, Ints
 from ithaca.swap.model import Forecast, forecast
@@ -54,6 +54,10 @@ class Search:
 
     def run(self, candidates: Candidates, tightest: Choice) -> None:
         """The whole search; ``tightest`` is there in case that nothing else fits."""
+        self._search(candidates, tightest)
+        self._nearest()
+
+    def _search(self, candidates: Candidates, tightest: Choice) -> None:
         tried: dict[int, float] = {}
         reserve = min(4, self._tries // 3)
         for m in self._kinks(candidates):
@@ -238,6 +242,22 @@ class Search:
             for part, nbytes in taken:
                 part += nbytes
         self.consider(Choice(columns, action, choice.tier, choice.replay))
+
+    def _nearest(self) -> None:
+        """Room of a nearer tier that was meant for what is kept now is for what would go further.
+
+        What is waited for comes first, then what is away for the shortest time.
+        """
+        columns, (schedule, result) = self._columns, self.best
+        choice = schedule.choice
+        swapped = np.flatnonzero(choice.action == SWAP)
+        if len(columns.trace.links) < 2 or not len(swapped):
+            return
+        order = np.lexsort((swapped, columns.window_s[swapped], -result.waits[swapped]))
+        tier = np.where(choice.action == SWAP, tiers_of(columns, swapped[order]), choice.tier)
+        nearer = place(Choice(columns, choice.action, tier, choice.replay), self._budget)
+        if nearer is not None and (better := forecast(nearer)).step_s <= result.step_s:
+            self.best = nearer, better
 
     def _away(self, schedule: Schedule, room: Ints, index: int) -> list[tuple[Ints, int]]:
         """The parts of ``room`` that keeping a storage would take its bytes from."""

@@ -1,8 +1,9 @@
 """Optimizer state on the disk: brought in for the operators that use it, by the same optimizer.
 
-The optimizer's own step runs, unchanged; a dispatch mode around it brings in what an operator is
-about to use and lets go of it afterwards, so that the bits are those of a step without us. State
-that is away stays readable at all times, through a mapping of the file: slow, but never wrong.
+The optimizer's own step runs, unchanged, so that the bits are those of a step without us. Where all
+of its state fits beside what it needs, the state is there until it ends; otherwise a dispatch mode
+around it brings in what an operator is about to use and lets go of it afterwards. State that is
+away stays readable at all times, through a mapping of the file: slow, but never wrong.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class States:
         self._parameters = {id(parameter) for parameter in model.parameters()}
         self._on_step, self._enabled = on_step, enabled
         self._mode: Paging | None = None
+        self._stepping = False
         self._handles: list[RemovableHandle] = [
             register_optimizer_step_pre_hook(self._before),
             register_optimizer_step_post_hook(self._after),
@@ -80,11 +82,14 @@ class States:
         self._on_step()
         if self._enabled:
             self.adopt(optimizer)
-            self._mode = Paging()  # type: ignore[no-untyped-call]
-            self._mode.__enter__()  # type: ignore[no-untyped-call]
+            all_here = operators().memory_begin_optimizer()
+            self._stepping = True
+            if not all_here:
+                self._mode = Paging()  # type: ignore[no-untyped-call]
+                self._mode.__enter__()  # type: ignore[no-untyped-call]
 
     def _after(self, optimizer: Optimizer, args: object, kwargs: object) -> None:
-        if self._mode is not None and self._ours(optimizer):
+        if self._stepping and self._ours(optimizer):
             self.leave()
             self.adopt(optimizer)
 
@@ -97,10 +102,13 @@ class States:
                     ops.memory_state(part)
 
     def leave(self) -> None:
-        """Ends a paged step, however it ended."""
+        """Ends an optimizer's step, however it ended."""
         mode, self._mode = self._mode, None
         if mode is not None:
             mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        if self._stepping:
+            self._stepping = False
+            operators().memory_end_optimizer()
 
     def close(self) -> None:
         """Takes the hooks away."""

@@ -35,6 +35,7 @@ bool Vault::write_out(const StoredPtr& stored, Lock& lock) {
   stored->extent = extent;
   stored->where = Where::kLeaving;
   stored->wanted = false;
+  stored->written = version_of(*stored);
   ++leaving_;
   leaving_bytes_ += stored->nbytes;
   settle(*stored);  // of an earlier copy
@@ -106,6 +107,10 @@ void Vault::overwrite(const Stored& stored) {
 // The bytes are on the tier, and nobody uses them: the memory goes back.
 void Vault::give_up(Stored& stored) {
   if (stored.state) {
+    if (version_of(stored) != stored.written && mutation != Mutation::kNoVersionCheck) {
+      forget_copy(stored);
+      return;
+    }
     stored.mapping = tier_->map(stored.extent);
     if (stored.mapping == nullptr) {
       stored.refused = true;
@@ -114,6 +119,7 @@ void Vault::give_up(Stored& stored) {
     }
   }
   stored.where = Where::kAway;
+  stored.goes = stored.state;
   count(stored, -1);
   counters_.given_up_bytes += stored.nbytes;
   set_pointer(stored, stored.mapping.get());
@@ -170,7 +176,8 @@ std::int64_t Vault::lend(std::int64_t missing, Lock& lock) {
   if (!tier_ || at::in_parallel_region() || std::this_thread::get_id() != actor_) return 0;
   std::vector<StoredPtr> held;
   for (const auto& [birth, stored] : by_birth_) {
-    if (stored->where == Where::kHere && !stored->state && !stored->refused) held.push_back(stored);
+    if (stored->where != Where::kHere || stored->refused) continue;
+    if (!stored->state || holding_) held.push_back(stored);
   }
   std::int64_t freed = 0;
   for (const StoredPtr& stored : held) {
@@ -295,67 +302,6 @@ void Vault::write_ahead(Lock& lock) {
       above -= stored->nbytes;
     }
   }
-}
-
-// --- optimizer state -----------------------------------------------------------------------------
-
-void Vault::adopt_state(const at::Tensor& tensor, bool fresh) {
-  if (!tier_ || tensor.device() != device_ || !tensor.has_storage()) return;
-  c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
-  if (fresh && c10::raw::intrusive_ptr::use_count(storage) != 1) return;  // a view
-  Lock lock(mutex_);
-  if (storages_.count(storage) != 0 || protected_.count(storage) != 0) return;
-  if (static_cast<std::int64_t>(storage->nbytes()) < smallest_) return;
-  if (!memory_.adopt(*storage)) return;
-  const StoredPtr stored = manage(tensor, true);
-  if (!stored || stored->state) return;
-  stored->state = true;
-}
-
-void Vault::use(const at::Tensor& tensor) {
-  if (!tensor.has_storage()) return;
-  Lock lock(mutex_);
-  const auto found = storages_.find(tensor.storage().unsafeGetStorageImpl());
-  if (found == storages_.end() || !found->second->state) return;
-  const StoredPtr stored = found->second;
-  ++stored->pins;
-  try {
-    bring_in(stored, lock);
-  } catch (...) {
-    --stored->pins;
-    throw;
-  }
-  if (tier_) tier_->before_use(stored->copies);
-  forget_copy(*stored);
-  read_states(stored->birth, lock);
-}
-
-// The optimizer goes through its state in the same order every time.
-void Vault::read_states(std::int64_t birth, Lock& lock) {
-  constexpr std::size_t kMost = 4;
-  std::vector<StoredPtr> next;
-  for (auto at = by_birth_.upper_bound(birth); at != by_birth_.end() && next.size() < kMost; ++at) {
-    if (at->second->state && at->second->where == Where::kAway) next.push_back(at->second);
-  }
-  read_ahead(next, lock);
-}
-
-void Vault::done(const at::Tensor& tensor) {
-  if (!tensor.has_storage()) return;
-  Lock lock(mutex_);
-  const auto found = storages_.find(tensor.storage().unsafeGetStorageImpl());
-  if (found != storages_.end() && found->second->pins > 0) --found->second->pins;
-}
-
-void Vault::page_out(const at::Tensor& tensor) {
-  if (!tensor.has_storage()) return;
-  Lock lock(mutex_);
-  const auto found = storages_.find(tensor.storage().unsafeGetStorageImpl());
-  if (found == storages_.end()) return;
-  const StoredPtr stored = found->second;
-  if (!stored->state || stored->pins > 0 || stored->where != Where::kHere) return;
-  stored->action = Action::kSwap;
-  write_out(stored, lock);
 }
 
 // --- the end -------------------------------------------------------------------------------------

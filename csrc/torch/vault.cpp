@@ -172,6 +172,7 @@ at::Tensor Vault::hold(const at::Tensor& tensor) {
 
 void Vault::count(const Stored& stored, std::int64_t sign) {
   managed_ += sign * stored.nbytes;
+  if (stored.state) states_here_ += sign * stored.nbytes;
   if (stored.held) held_ += sign * stored.nbytes;
 }
 
@@ -285,9 +286,9 @@ void Vault::log(What what, Key key, Key other, std::int64_t look) {
   Clock* clock = timing_ ? tier_->clock() : nullptr;
   observer_.log({what, 0, key, other, look,
                  clock != nullptr ? clock->stamp() : now_ns() - step_start_ns_,
-                 counters_.wait_ns - step_wait_ns_, memory_.allocated(), budget.take_window_peak(),
-                 managed_ - held_, observer_.operators(),
-                 counters_.given_up_bytes - counters_.taken_bytes});
+                 counters_.wait_ns - step_wait_ns_, memory_.allocated(),
+                 budget.take_window_peak(Budget::Reader::kLog), managed_ - held_,
+                 observer_.operators(), counters_.given_up_bytes - counters_.taken_bytes});
 }
 
 void Vault::log_run(What what) {
@@ -315,6 +316,7 @@ void Vault::leave() {
 void Vault::optimizer() {
   Lock lock(mutex_);
   notice(lock);
+  outlook_.end(besides_state());
   observer_.optimizer();
   log_run();
 }
@@ -324,11 +326,12 @@ void Vault::begin(bool detailed) {
   Again::forget();
   Lock lock(mutex_);
   observer_.begin(detailed);
+  outlook_.begin();
   noted_.clear();
   std::erase_if(by_key_, [](const auto& entry) { return entry.second.expired(); });
   step_start_ns_ = now_ns();
   step_wait_ns_ = counters_.wait_ns;
-  memory_.budget().take_window_peak();
+  memory_.budget().take_window_peak(Budget::Reader::kLog);
   time_step();
   log_run();
 }
@@ -343,7 +346,7 @@ void Vault::detail() {
   Lock lock(mutex_);
   if (observer_.detailed()) return;
   observer_.detail();
-  memory_.budget().take_window_peak();
+  memory_.budget().take_window_peak(Budget::Reader::kLog);
   time_step();
   log_run();
 }
@@ -371,11 +374,17 @@ void Vault::finish_log() {
 void Vault::replan(std::shared_ptr<const PlanTable> plan) {
   Lock lock(mutex_);
   plan_ = std::move(plan);
+  write_states(lock);
 }
 
 Counters Vault::counters() {
   Lock lock(mutex_);
   return counters_;
+}
+
+std::int64_t Vault::leaving_bytes() {
+  Lock lock(mutex_);
+  return leaving_bytes_;
 }
 
 std::int64_t Vault::evictable_bytes() {
@@ -420,7 +429,11 @@ at::Tensor Vault::unpack(const at::Tensor& alias) {
   if (mutation == Mutation::kWrongOffset && result.storage_offset() > 0) {
     result.unsafeGetTensorImpl()->set_storage_offset(result.storage_offset() - 1);
   }
-  if (!self->closed_) self->prefetch(stored, lock);
+  if (!self->closed_) {
+    self->outlook_.use(self->plan_.get(), self->besides_state());
+    self->prefetch(stored, lock);
+    self->read_states_early(lock);
+  }
   if (watched && alias._version() != packed->version) modified_in_place(alias, *packed);
   return result;
 }
@@ -566,6 +579,7 @@ void Vault::died(const StoredPtr& stored) {
     Lock lock(mutex_);
     log(What::kFreed, stored->key, stored->key);
     stored->alive = false;
+    if (stored->state) state_bytes_ -= stored->nbytes;
     storages_.erase(stored->storage);
     by_birth_.erase(stored->birth);
     switch (stored->where) {

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "../observer.h"
+#include "../outlook.h"
 #include "again.h"
 #include "memory.h"
 #include "tier.h"
@@ -69,6 +70,9 @@ struct Stored {
   bool held = false;       // by a run of a block, and no save has a name for it
   bool state = false;      // optimizer state or a gradient: moved while others hold it
   int pins = 0;            // operators that run on it now; for state
+  bool goes = false;       // had to leave in the last step; for state
+  WeakTensor watched{c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>()};
+  std::uint32_t written = 0;  // version of what is watched when it was written; for state
   int error = 0;
   Extent extent;
   Copies copies;
@@ -105,7 +109,7 @@ using PlanTable = std::unordered_map<Key, std::vector<Planned>>;
 struct Counters {
   std::int64_t saves = 0, managed_saves = 0, hits = 0, nearby = 0, misses = 0;
   std::int64_t reclaims = 0, released_parked = 0, waited = 0, evicted_planned = 0, evicted_lru = 0,
-               evicted_state = 0, lent = 0, refusals = 0;
+               evicted_state = 0, states_early = 0, lent = 0, refusals = 0;
   std::int64_t noted = 0, replays = 0, skipped = 0, made_again = 0;
   std::int64_t loads_on_demand = 0, loads_waited = 0, prefetched = 0;
   std::int64_t failed_writes = 0, disk_full = 0, in_order = 0;
@@ -152,7 +156,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   // Keeps the log of this step from here on.
   void detail();
   void finish_log();
-  // From here on this is the plan; null for none.
+  // A forward begins, and this is the plan; null for none.
   void replan(std::shared_ptr<const PlanTable> plan);
 
   // Optimizer state and gradients. `use` brings it in for an operator and holds it until `done`.
@@ -160,8 +164,9 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void adopt_state(const at::Tensor& tensor, bool fresh);
   void use(const at::Tensor& tensor);
   void done(const at::Tensor& tensor);
-  // Writes out what is not in use, until `bytes` are free or nothing is left.
-  void page_out(const at::Tensor& tensor);
+  // The optimizer's step. True: all state is here until it ends, and nobody has to tell its use.
+  bool begin_optimizer();
+  void end_optimizer();
 
   bool reclaim(std::int64_t size, std::int64_t missing) override;
 
@@ -176,6 +181,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   std::int64_t managed_bytes() const { return managed_; }
   std::int64_t alive() const { return static_cast<std::int64_t>(storages_.size()); }
   std::int64_t evictable_bytes();
+  std::int64_t leaving_bytes();
   void set_passive_mark(std::int64_t bytes) { passive_mark_ = bytes; }
 
   static Mutation mutation;
@@ -221,6 +227,11 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void prefetch(const StoredPtr& used, Lock& lock);
   void read_ahead(const std::vector<StoredPtr>& next, Lock& lock);
   void read_states(std::int64_t birth, Lock& lock);
+  void read_states_early(Lock& lock);
+  void write_states(Lock& lock);
+  std::int64_t besides_state();
+  void let_go();
+  static std::uint32_t version_of(const Stored& stored);
   void forget_copy(Stored& stored);
   void drop_extent(Stored& stored);
   void died(const StoredPtr& stored);
@@ -259,6 +270,11 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   std::int64_t passive_mark_ = Budget::kNoCap;
   std::atomic<std::int64_t> managed_{0};
   std::int64_t held_ = 0;  // of these bytes, what nobody plans for
+  std::int64_t state_bytes_ = 0, states_here_ = 0, states_before_ = 0;
+  std::int64_t optimizer_needs_ = Outlook::kUnknown;  // at most, but for state
+  std::int64_t state_at_first_ = 0;  // when the optimizer began
+  bool holding_ = false;  // all state, for the optimizer
+  Outlook outlook_;
   std::int64_t step_start_ns_ = 0, step_wait_ns_ = 0;
   std::thread::id actor_;  // who saves and reads
   bool closed_ = false;

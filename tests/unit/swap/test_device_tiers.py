@@ -106,7 +106,7 @@ def test_what_the_host_has_no_room_for_goes_to_the_disk(
 
 def test_the_plan_says_what_goes_to_the_disk_behind(tmp_path: Path) -> None:
     seen: list[MemorySession] = []
-    budget = free().budget(0.25)
+    budget = free().budget(0.15)
     taken = train(TINY, budget=budget, prepare=seen.append, folder=tmp_path, host=MIB)
     assert taken.same_as(free())
     plans = seen[0].report().plans
