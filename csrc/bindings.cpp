@@ -56,7 +56,10 @@ struct Session {
   std::shared_ptr<Vault> vault;
   std::shared_ptr<ithaca::Emulated> emulated;
   at::CallbackHandle callback = 0;
-  std::unordered_map<std::int64_t, std::shared_ptr<const ithaca::PlanTable>> plans;
+  // With the bytes of state that may be away.
+  std::unordered_map<std::int64_t,
+                     std::pair<std::shared_ptr<const ithaca::PlanTable>, std::int64_t>>
+      plans;
 };
 Session& session() {
   static auto* const once = new Session;
@@ -196,13 +199,14 @@ std::shared_ptr<const ithaca::PlanTable> table_of(at::IntArrayRef rows) {
   return table;
 }
 
-void memory_store_plan(std::int64_t number, at::IntArrayRef rows) {
+void memory_store_plan(std::int64_t number, at::IntArrayRef rows, std::int64_t state_away) {
   open_vault();
-  session().plans[number] = table_of(rows);
+  session().plans[number] = {table_of(rows), state_away};
 }
 void memory_use_plan(std::int64_t number) {
   const auto found = session().plans.find(number);
-  open_vault().replan(found == session().plans.end() ? nullptr : found->second);
+  if (found == session().plans.end()) return open_vault().replan(nullptr, ithaca::Budget::kNoCap);
+  open_vault().replan(found->second.first, found->second.second);
 }
 
 void memory_begin(bool detailed) { open_vault().begin(detailed); }
@@ -214,6 +218,8 @@ at::Tensor table(const std::vector<std::int64_t>& values, std::int64_t columns) 
   std::copy(values.begin(), values.end(), rows.mutable_data_ptr<std::int64_t>());
   return rows;
 }
+
+at::Tensor memory_state_sizes() { return table(open_vault().state_sizes(), 1); }
 
 at::Tensor memory_runs() {
   std::vector<std::int64_t> values;
@@ -419,7 +425,8 @@ TORCH_LIBRARY(ithaca, m) {
   m.def("memory_key_of(Tensor tensor) -> int", memory_key_of);
   m.def("memory_normed(Tensor output, float epsilon) -> ()", memory_normed);
   m.def("memory_passive_mark(int bytes) -> ()", memory_passive_mark);
-  m.def("memory_store_plan(int number, int[] rows) -> ()", memory_store_plan);
+  m.def("memory_store_plan(int number, int[] rows, int state_away) -> ()", memory_store_plan);
+  m.def("memory_state_sizes() -> Tensor", memory_state_sizes);
   m.def("memory_use_plan(int number) -> ()", memory_use_plan);
   m.def("memory_detail() -> ()", memory_detail);
   m.def("memory_begin(bool detailed) -> ()", memory_begin);

@@ -96,6 +96,13 @@ def cost_table(trace: Trace, rows: int = 13, effort: int = EFFORT) -> CostTable:
 
 
 def _waits(plan: Plan, trace: Trace) -> float:
-    """Seconds that what the plan moves, out and back, was seen to cost beyond its forecast."""
+    """Seconds that what the plan moves, out and back, was seen to cost beyond its forecast.
+
+    State that the plan says nothing of is moved by the optimizer's step, which waits for all of it.
+    """
     waits = {link.tier: link.wait_s_per_byte for link in trace.links}
-    return sum(2 * d.nbytes * waits[d.tier] for d in plan.decisions if d.tier is not None)
+    known = sum(2 * d.nbytes * waits[d.tier] for d in plan.decisions if d.tier is not None)
+    if not trace.links or len(plan.decisions) == len(trace.saved):
+        return known
+    link = trace.links[0]
+    return known + trace.paged_bytes * (1 / link.out_bytes_per_s + 1 / link.in_bytes_per_s)

@@ -18,7 +18,16 @@ from ithaca.swap.blocks import BlockRun
 from ithaca.swap.plan import Plan
 from ithaca.swap.policy import Refusal, decide
 from ithaca.swap.replays import Speed, with_blocks, with_operators
-from ithaca.swap.sequence import Names, made_of, makers_of, rows_of, trace_of, triggers_of
+from ithaca.swap.sequence import (
+    Names,
+    made_of,
+    makers_of,
+    rows_of,
+    state_away,
+    trace_of,
+    triggers_of,
+    with_states,
+)
 from ithaca.swap.signature import Signature
 from ithaca.swap.trace import Link, Trace
 from ithaca.swap.waits import Waits
@@ -174,7 +183,7 @@ class Planning:
             known.plan, known.refusal = result, None
             _merge(known.rows, rows)
             flat = [number for row in known.rows.values() for number in row]
-            allocator.operators().memory_store_plan(known.number, flat)
+            allocator.operators().memory_store_plan(known.number, flat, state_away(result))
 
     def _observe(self, known: _Known, moments: list[list[int]]) -> None:
         ops = allocator.operators()
@@ -182,6 +191,7 @@ class Planning:
         runs = ops.memory_runs().tolist()
         links = self._links()
         trace = trace_of(self._names, runs, moments, links, persistent, gradients)
+        trace = with_states(trace, ops.memory_state_sizes().flatten().tolist())
         inputs = {
             run: tuple(self._names.identity(key, key, 0) for key in keys)
             for run, keys in self._inputs().items()

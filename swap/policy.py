@@ -49,8 +49,16 @@ class Refusal:
 def decide(trace: Trace, budget_bytes: int, effort: int = EFFORT) -> Plan | Refusal:
     """The plan for ``trace`` under ``budget_bytes`` of the device's allocator.
 
-    Its predicted peak is never above the budget. More ``effort`` tries more choices.
+    Its predicted peak is never above the budget. More ``effort`` tries more choices. Where the
+    optimizer's state cannot be there all at once, the plan is one for the rest.
     """
+    found = _decide(trace, budget_bytes, effort)
+    if isinstance(found, Refusal) and trace.paged_bytes:
+        return _decide(trace.unpaged(), budget_bytes, effort)
+    return found
+
+
+def _decide(trace: Trace, budget_bytes: int, effort: int) -> Plan | Refusal:
     columns = Columns.of(trace)
     search = Search(columns, budget_bytes, effort)
     levels = columns.keep_all()
@@ -70,7 +78,7 @@ def decide(trace: Trace, budget_bytes: int, effort: int = EFFORT) -> Plan | Refu
 
 def smallest_budget(trace: Trace) -> int:
     """The smallest budget, in bytes, for which :func:`decide` finds a plan."""
-    columns = Columns.of(trace)
+    columns = Columns.of(trace.unpaged())
     kept = int(columns.keep_all().max(initial=0))
     return min(kept, int(tightest_choice(Candidates.of(columns)).floor.max(initial=0)))
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 
-from ithaca.swap.identity import Identity, Phase, SegmentKey
+from ithaca.swap.identity import Identity, Phase, SegmentKey, size_bucket
 from ithaca.swap.plan import Action, Decision, Plan
 from ithaca.swap.replays import Maker, is_cheap
-from ithaca.swap.trace import Link, Point, Saved, Segment, Trace
+from ithaca.swap.trace import Link, Point, Role, Saved, Segment, Trace
 
 # Columns of the observer's tables, as csrc/bindings.cpp writes them.
 RUN, SAVE, ALIAS, USE, RELEASED, FREED, END, REPLAY, REPLAYED, NOTED, CHEAP = range(11)
@@ -24,6 +24,7 @@ ACTIONS = {Action.KEEP: 0, Action.SWAP: 1, Action.RECOMPUTE: 2}
 # To the disk behind pinned memory.
 SWAP_FAR = 4
 AGAIN = 5  # recompute, by one operator
+EVERYTHING = 2**63 - 1  # bytes
 DTYPES = {
     number: str(dtype).removeprefix("torch.")
     for number, dtype in enumerate(
@@ -89,6 +90,8 @@ def rows_of(plan: Plan, names: Names, triggers: dict[Identity, list[Identity]]) 
     rows: list[int] = []
     two = any(decision.tier == "pinned" for decision in plan.decisions)
     for decision in plan.decisions:
+        if decision.identity.segment.phase is Phase.OPTIMIZER:
+            continue
         far = two and decision.tier == "disk"
         follow = [names.key(identity) for identity in triggers.get(decision.identity, ())]
         rows += [
@@ -112,12 +115,13 @@ def triggers_of(plan: Plan, trace: Trace) -> dict[Identity, list[Identity]]:
 
     A read starts with the last use that is not behind its place in the plan.
     """
-    uses = [(saved.first_backward_use, saved.identity) for saved in trace.saved]
+    kept = [saved for saved in trace.saved if saved.role is not Role.PAGED]
+    uses = [(saved.first_backward_use, saved.identity) for saved in kept]
     uses.sort(key=lambda use: use[0])
     found: dict[Identity, list[tuple[int, Identity]]] = {}
-    first_use = {saved.identity: saved.first_backward_use for saved in trace.saved}
+    first_use = {saved.identity: saved.first_backward_use for saved in kept}
     for decision in plan.decisions:
-        if decision.prefetch is None:
+        if decision.prefetch is None or decision.identity not in first_use:
             continue
         place = trace.point(decision.prefetch)
         before = [use for use in uses if use[0] <= place and use[1] != decision.identity]
@@ -161,6 +165,40 @@ def made_of(names: Names, moments: Sequence[Sequence[int]]) -> tuple[tuple[Ident
             found.append((names.identity(key, key, 0), max(0.0, seconds)))
             began = None
     return tuple(found)
+
+
+def with_states(trace: Trace, sizes: Sequence[int]) -> Trace:
+    """``trace`` with the optimizer state in the session's care, of ``sizes`` bytes each.
+
+    It takes part in the step only if there is an optimizer in it.
+    """
+    optimizer = [part for part in trace.segments if part.key.phase is Phase.OPTIMIZER]
+    end = len(trace.points)
+    if not sizes or not optimizer or not 0 < optimizer[0].first < end:
+        return trace
+    states = tuple(
+        Saved(
+            identity=Identity(optimizer[0].key, number, number, "uint8", 1, size_bucket(nbytes)),
+            nbytes=nbytes,
+            produced_at=0,
+            last_forward_use=0,
+            released_at=1,
+            first_backward_use=optimizer[0].first,
+            last_use=end - 1,
+            freed_at=end,
+            role=Role.PAGED,
+        )
+        for number, nbytes in enumerate(sizes)
+    )
+    return replace(trace, saved=states + trace.saved)
+
+
+def state_away(plan: Plan) -> int:
+    """Bytes of optimizer state that may be away under ``plan``; all, if it says nothing of it."""
+    lines = [line for line in plan.decisions if line.identity.segment.phase is Phase.OPTIMIZER]
+    if not lines:
+        return EVERYTHING
+    return sum(line.nbytes for line in lines if line.action is not Action.KEEP)
 
 
 @dataclass

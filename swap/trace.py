@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
@@ -57,10 +57,13 @@ class Role(Enum):
 
     ``saved``: produced in this step's forward, read by its backward.
     ``state``: optimizer state; read late in the step, and there from one step to the next.
+    ``paged``: the same as a session moves it: there when the step begins, away from some point of
+    the forward on, and back before the optimizer.
     """
 
     ACTIVATION = "saved"
     STATE = "state"
+    PAGED = "paged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,25 @@ class Trace:
         """Hash of what ran and what was saved, without times and links: the key of a plan."""
         return sequence_hash((segment.key, segment.content) for segment in self.segments)
 
+    def unpaged(self) -> Trace:
+        """The same as if all state could be away at any time, and cost nothing."""
+        kept = [index for index, part in enumerate(self.saved) if part.role is not Role.PAGED]
+        place = {index: position for position, index in enumerate(kept)}
+        replays = tuple(
+            replace(
+                replay,
+                outputs=tuple(place[index] for index in replay.outputs),
+                inputs=tuple(place[index] for index in replay.inputs),
+            )
+            for replay in self.replays
+        )
+        return replace(self, saved=tuple(self.saved[index] for index in kept), replays=replays)
+
+    @cached_property
+    def paged_bytes(self) -> int:
+        """Of optimizer state that the session moves."""
+        return sum(part.nbytes for part in self.saved if part.role is Role.PAGED)
+
     @cached_property
     def _ends(self) -> list[int]:
         return [segment.last for segment in self.segments]
@@ -259,5 +281,5 @@ def _check_replay(replay: Replay, trace: Trace) -> None:
         raise ValueError(f"{replay.name}: an index is outside of the {len(trace.saved)} storages")
     if replay.inputs and max(replay.inputs) >= min(replay.outputs):
         raise ValueError(f"{replay.name}: an input is listed behind an output")
-    if any(trace.saved[index].role is Role.STATE for index in indices):
+    if any(trace.saved[index].role is not Role.ACTIVATION for index in indices):
         raise ValueError(f"{replay.name}: optimizer state cannot be computed again")

@@ -249,38 +249,50 @@ void Vault::take_back(Stored& stored) {
   drop_extent(stored);
 }
 
-// State first: it is used last, in the optimizer's step. Then the oldest: backward reads it last.
+// State first, as much as is planned: it is used last, in the optimizer's step. Then the oldest:
+// backward reads it last. Then whatever state is left.
 std::int64_t Vault::drop_parked(std::int64_t missing, bool planned) {
+  const std::int64_t most = state_away_ - (state_bytes_ - states_here_);
+  std::int64_t freed = drop_parked(missing, true, most, planned);
+  freed += drop_parked(missing - freed, false, Budget::kNoCap, planned);
+  return freed + drop_parked(missing - freed, true, Budget::kNoCap, planned);
+}
+
+std::int64_t Vault::drop_parked(std::int64_t missing, bool state, std::int64_t most,
+                                bool planned) {
   std::int64_t freed = 0;
-  for (const bool state : {true, false}) {
-    for (const auto& [birth, stored] : by_birth_) {
-      if (freed >= missing) return freed;
-      if (stored->state != state || stored->where != Where::kParked || !movable(*stored)) continue;
-      if (planned && (!stored->copies.out || stored->copies.in)) continue;  // not read back yet
-      if (planned && stored->action != Action::kSwap) continue;
-      give_up(*stored);
-      if (stored->where != Where::kAway) continue;
-      freed += stored->nbytes;
-      ++counters_.released_parked;
-    }
+  for (const auto& [birth, stored] : by_birth_) {
+    if (freed >= missing) return freed;
+    if (stored->state != state || stored->where != Where::kParked || !movable(*stored)) continue;
+    if (planned && (!stored->copies.out || stored->copies.in)) continue;  // not read back yet
+    if (planned && stored->action != Action::kSwap) continue;
+    if (stored->nbytes > most - freed) continue;
+    give_up(*stored);
+    if (stored->where != Where::kAway) continue;
+    freed += stored->nbytes;
+    ++counters_.released_parked;
   }
   return freed;
 }
 
 std::int64_t Vault::start_writes(std::int64_t missing, Lock& lock) {
-  enum class Rung { kState, kPlanned, kOldest };
-  std::int64_t begun = leaving_bytes_;
-  for (const Rung rung : {Rung::kState, Rung::kPlanned, Rung::kOldest}) {
+  enum class Rung { kState, kPlanned, kOldest, kAllState };
+  std::int64_t begun = leaving_bytes_, gone = 0;  // of state: away, or about to be
+  for (const auto& [birth, stored] : by_birth_) {
+    if (stored->state && stored->where != Where::kHere) gone += stored->nbytes;
+  }
+  for (const Rung rung : {Rung::kState, Rung::kPlanned, Rung::kOldest, Rung::kAllState}) {
+    const bool state = rung == Rung::kState || rung == Rung::kAllState;
     for (const auto& [birth, stored] : by_birth_) {
       if (begun >= missing) return begun;
-      const bool fits = rung == Rung::kState ? stored->state
-                        : rung == Rung::kPlanned
-                            ? !stored->state && stored->action == Action::kSwap
-                            : !stored->state && stored->action != Action::kSwap;
-      if (!fits || stored->where != Where::kHere || stored->refused || !movable(*stored)) continue;
+      const bool swapped = stored->action == Action::kSwap;
+      if (stored->state != state || (!state && swapped != (rung == Rung::kPlanned))) continue;
+      if (rung == Rung::kState && stored->nbytes > state_away_ - gone) continue;
+      if (stored->where != Where::kHere || stored->refused || !movable(*stored)) continue;
       if (!write_out(stored, lock)) continue;
       begun += stored->nbytes;
-      ++(rung == Rung::kState     ? counters_.evicted_state
+      gone += stored->state ? stored->nbytes : 0;
+      ++(state                     ? counters_.evicted_state
          : rung == Rung::kPlanned ? counters_.evicted_planned
                                   : counters_.evicted_lru);
     }

@@ -118,6 +118,15 @@ std::uint32_t Vault::version_of(const Stored& stored) {
   return counts ? held->version_counter().current_version() : stored.written;
 }
 
+std::vector<std::int64_t> Vault::state_sizes() {
+  Lock lock(mutex_);
+  std::vector<std::int64_t> sizes;
+  for (const auto& [birth, stored] : by_birth_) {
+    if (stored->state) sizes.push_back(stored->nbytes);
+  }
+  return sizes;
+}
+
 // What had to go in the last step will have to go in this one: it is written before somebody waits
 // for its room. It stays here as long as nobody does.
 void Vault::write_states(Lock& lock) {

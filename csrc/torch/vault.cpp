@@ -371,8 +371,9 @@ void Vault::finish_log() {
   clock->restart(false);
 }
 
-void Vault::replan(std::shared_ptr<const PlanTable> plan) {
+void Vault::replan(std::shared_ptr<const PlanTable> plan, std::int64_t state_away) {
   Lock lock(mutex_);
+  state_away_ = state_away;
   plan_ = std::move(plan);
   write_states(lock);
 }

@@ -157,7 +157,10 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void detail();
   void finish_log();
   // A forward begins, and this is the plan; null for none.
-  void replan(std::shared_ptr<const PlanTable> plan);
+  // So many bytes of state may be away under it, and more only where nothing else can go.
+  void replan(std::shared_ptr<const PlanTable> plan, std::int64_t state_away);
+  // Bytes of each state in our care, the oldest first.
+  std::vector<std::int64_t> state_sizes();
 
   // Optimizer state and gradients. `use` brings it in for an operator and holds it until `done`.
   // A `fresh` one only if it is not a view of something else.
@@ -237,6 +240,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void died(const StoredPtr& stored);
 
   std::int64_t drop_parked(std::int64_t missing, bool planned = false);
+  std::int64_t drop_parked(std::int64_t missing, bool state, std::int64_t most, bool planned);
   std::int64_t start_writes(std::int64_t missing, Lock& lock);
   std::int64_t lend(std::int64_t missing, Lock& lock);
   bool lend(Stored& stored);
@@ -270,6 +274,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   std::int64_t passive_mark_ = Budget::kNoCap;
   std::atomic<std::int64_t> managed_{0};
   std::int64_t held_ = 0;  // of these bytes, what nobody plans for
+  std::int64_t state_away_ = Budget::kNoCap;  // planned, at most
   std::int64_t state_bytes_ = 0, states_here_ = 0, states_before_ = 0;
   std::int64_t optimizer_needs_ = Outlook::kUnknown;  // at most, but for state
   std::int64_t state_at_first_ = 0;  // when the optimizer began

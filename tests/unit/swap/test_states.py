@@ -12,9 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from ithaca.swap import allocator, states
+from ithaca.swap import allocator, planning, states
+from ithaca.swap.cost import cost_table
+from ithaca.swap.plan import Plan
+from ithaca.swap.policy import decide, smallest_budget
+from ithaca.swap.sequence import EVERYTHING, state_away
 from ithaca.swap.session import MemorySession
+from ithaca.swap.trace import Role, Trace
 from tests.helpers.held_memory import held_bytes
+from tests.unit.swap.even_times import USUAL_SECONDS, USUAL_SPEED, set_times
 
 STEPS = 8
 NO_VERSION_CHECK = 2
@@ -44,6 +50,7 @@ class Training:
         self.model = nn.Sequential(*(block() for _ in range(BLOCKS)))
         self.optimizer = AdamW(self.model.parameters(), lr=1e-3)
         self.counters: list[Counters] = []
+        self.traces: tuple[Trace, ...] = ()
         self.step = 0
         self._before_update = before_update
         middle = self.model[BLOCKS // 2]
@@ -74,6 +81,7 @@ class Training:
             allocator.reset_peak()
             trained = self.run(memory)
             assert allocator.usage().peak <= budget
+            self.traces = memory.traces()
         return trained
 
 
@@ -173,3 +181,61 @@ def test_an_optimizer_that_comes_to_need_more_still_fits(tmp_path: Path) -> None
     training = Training(before_update=all_at_once)
     assert same(training.under(0.02, tmp_path), expected)
     assert training.counters[-1]["lent"] > training.counters[4]["lent"]
+
+
+SLOW = 1e6
+"""A link, bytes/s, over which nothing should go that can be computed again."""
+
+
+def moved_at(speed: float, folder: Path, patch: pytest.MonkeyPatch) -> int:
+    """Bytes of state that go in each of the last steps when plans know such a link."""
+    set_times(patch, lambda: USUAL_SECONDS, lambda: speed)
+    expected = Training().run()
+    training = Training()
+    assert same(training.under(0.5, folder), expected)
+    out = [step["state_out_bytes"] for step in training.counters]
+    return (out[-1] - out[4]) // (len(out) - 5)
+
+
+def test_state_stays_where_the_link_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert moved_at(USUAL_SPEED, tmp_path, monkeypatch) > 1 << 20
+    assert moved_at(SLOW, tmp_path, monkeypatch) < 1 << 19
+
+
+def test_plans_that_know_no_state_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "with_states", lambda trace, _sizes: trace)
+    assert moved_at(SLOW, tmp_path, monkeypatch) > 1 << 20
+
+
+def test_state_is_part_of_what_was_observed(tmp_path: Path) -> None:
+    training = Training()
+    training.under(0.5, tmp_path)
+    (trace,) = training.traces
+    weights = 2 * BLOCKS * 4 * WIDTH**2
+    assert weights <= trace.paged_bytes <= weights + 8 * BLOCKS * 4 * 3 * WIDTH
+    assert trace.unpaged().paged_bytes == 0
+    activations = [part for part in trace.saved if part.role is Role.ACTIVATION]
+    assert list(trace.unpaged().saved) == activations
+    names = [[activations[i].identity for i in r.outputs] for r in trace.unpaged().replays]
+    assert names == [[trace.saved[i].identity for i in r.outputs] for r in trace.replays]
+
+
+def test_below_what_the_optimizer_needs_at_once_the_rest_is_planned(tmp_path: Path) -> None:
+    training = Training()
+    training.under(0.5, tmp_path)
+    (trace,) = training.traces
+    smallest = smallest_budget(trace)
+    plan = decide(trace, smallest)
+    assert isinstance(plan, Plan)
+    assert len(plan.decisions) == len(trace.saved) - sum(
+        part.role is Role.PAGED for part in trace.saved
+    )
+    assert state_away(plan) == EVERYTHING
+    table = cost_table(trace)
+    predicted = table.step_seconds(smallest)
+    assert predicted is not None
+    assert predicted >= plan.step_s + 2 * trace.paged_bytes / USUAL_SPEED
