@@ -18,8 +18,8 @@ from pathlib import Path
 
 from benchmarks.recovery_study.sheet import Row, Sheet
 from ithaca.swap.bench.arms import Limits
-from ithaca.swap.bench.cells import WARM_UP, budget_of
-from ithaca.swap.bench.models import CPU, MODELS
+from ithaca.swap.bench.cells import budget_of
+from ithaca.swap.bench.models import CPU, MODELS, WARM_UP
 from ithaca.swap.bench.rival import Rival, Setting, with_budget
 
 FIELDS = (

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from ithaca.swap.bench.arms import FIXED_ARMS, Limits
+from ithaca.swap.bench.models import MODELS
 from ithaca.swap.bench.rival import Rival, Setting, Taken, with_budget
 
 FIELDS = (
@@ -27,8 +28,6 @@ FIELDS = (
 REFERENCE = "nothing"
 # What a machine that is not quiet cannot say.
 TIMES = ("median_s", "ratio", "copied_s", "waited_s", "bound_s")
-# Before the first step that counts: one passive, one with a plan in the making, two with it.
-WARM_UP = 4
 MIB = 1 << 20
 
 
@@ -97,9 +96,13 @@ def measure(
     ]
 
 
+def _warm_up(cell: Cell) -> int:
+    return MODELS[cell.model].warm_up
+
+
 def _free(cell: Cell, reference: Rival) -> int:
     """The budget of the cell, from steps of the arm without memory saving."""
-    free = [reference.step() for _ in range(WARM_UP)][-1]
+    free = [reference.step() for _ in range(_warm_up(cell))][-1]
     if free.refused:
         raise RuntimeError(f"{cell.model} does not train: {free.refused}")
     return budget_of(free, cell.percent)
@@ -115,7 +118,7 @@ def _in_turns(cell: Cell, setting: Setting, arms: Sequence[str], rounds: int) ->
             if arm != REFERENCE:
                 rival = Rival(replace(setting, arm=arm))
                 rivals[arm] = open_rivals.enter_context(rival)
-                for _ in range(WARM_UP):
+                for _ in range(_warm_up(cell)):
                     rival.step()
         done.taken = _take_turns(rivals, rounds)
         done.digests = {arm: rival.digest() for arm, rival in rivals.items()}
@@ -138,10 +141,10 @@ def _one_by_one(
             continue
         with Rival(replace(setting, arm=arm)) as rival:
             steps: list[Taken] = []
-            while len(steps) < WARM_UP + rounds and not (steps and steps[-1].refused):
+            while len(steps) < _warm_up(cell) + rounds and not (steps and steps[-1].refused):
                 steps.append(rival.step())
             refused = bool(steps[-1].refused)
-            done.taken[arm] = steps[-1:] if refused else steps[WARM_UP:]
+            done.taken[arm] = steps[-1:] if refused else steps[_warm_up(cell) :]
             done.digests[arm] = "" if refused else rival.digest()
             if arm == "ours" and not refused and bound:
                 done.bound = rival.bound(_median(done.taken[REFERENCE]))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ithaca.swap.bench.arms import Limits
-from ithaca.swap.bench.cells import WARM_UP, budget_of
-from ithaca.swap.bench.models import MODELS
+from ithaca.swap.bench.cells import budget_of
+from ithaca.swap.bench.models import MODELS, WARM_UP
 from ithaca.swap.bench.rival import PLAIN, Rival, Setting, Variation, with_budget
 
 # A step is planned for when so much of what it saves is found in the plan.

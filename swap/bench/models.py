@@ -119,6 +119,12 @@ class Stack(nn.Module):
         return x
 
 
+# Before the first step that counts: one passive, one with a plan in the making, two with it.
+WARM_UP = 4
+# Where every step is another: sessions look at each of the first sixteen in detail.
+WARM_UP_ROUTED = 20
+
+
 @dataclass(frozen=True)
 class Model:
     """A model and its inputs.
@@ -129,6 +135,7 @@ class Model:
         layers: how many.
         shape: of a batch.
         dtype: of weights and inputs.
+        warm_up: steps until its training is as it stays.
     """
 
     name: str
@@ -136,6 +143,7 @@ class Model:
     layers: int
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
+    warm_up: int = WARM_UP
 
     def make(self, device: torch.device) -> Stack:
         """The model, the same each time."""
@@ -162,14 +170,14 @@ CPU = (
     Model("h512 L8", lambda _: Llama(512, 1376, 8, 8), 8, (4, 256, 512)),
     Model("h256 L24", lambda _: Llama(256, 688, 4, 4), 24, (4, 256, 256)),
     Model("bf16 h512 L8", lambda _: Llama(512, 1376, 8, 8), 8, (4, 256, 512), _BF16),
-    Model("MoE h256 L8", _mixture(256, 688, 4, 4), 8, (4, 256, 256)),
+    Model("MoE h256 L8", _mixture(256, 688, 4, 4), 8, (4, 256, 256), warm_up=WARM_UP_ROUTED),
 )
 GPU = (
     Model("GPT-2-XL", lambda _: Gpt2(1600, 25), 48, (8, 1024, 1600), _BF16),
     Model("Llama-1B", lambda _: Llama(2048, 8192, 32, 8), 16, (4, 8192, 2048), _BF16),
     Model("Llama-3B", lambda _: Llama(3072, 8192, 24, 8), 28, (2, 4096, 3072), _BF16),
     Model("Llama-8B blocks", lambda _: Llama(4096, 14336, 32, 8), 8, (1, 8192, 4096), _BF16),
-    Model("MoE", _mixture(2048, 5632, 16, 8), 16, (4, 4096, 2048), _BF16),
+    Model("MoE", _mixture(2048, 5632, 16, 8), 16, (4, 4096, 2048), _BF16, WARM_UP_ROUTED),
     Model("CNN", lambda _: Conv(256), 24, (64, 256, 56, 56)),
 )
 # More than a GPU has: what four times a cap is measured with.
@@ -180,7 +188,7 @@ LARGE = (
 # A second or less a step on a GPU, and large enough there for its allocator's grain.
 SMALL = (
     Model("small", lambda _: Llama(512, 1376, 8, 4), 12, (4, 512, 512)),
-    Model("small MoE", _mixture(512, 1376, 8, 4), 8, (4, 512, 512)),
+    Model("small MoE", _mixture(512, 1376, 8, 4), 8, (4, 512, 512), warm_up=WARM_UP_ROUTED),
     Model("small GPT-2", lambda _: Gpt2(512, 8), 12, (4, 512, 512)),
     Model("small CNN", lambda _: Conv(32), 12, (16, 32, 64, 64)),
 )
