@@ -56,10 +56,11 @@ struct Session {
   std::shared_ptr<Vault> vault;
   std::shared_ptr<ithaca::Emulated> emulated;
   at::CallbackHandle callback = 0;
-  // With the bytes of state that may be away.
-  std::unordered_map<std::int64_t,
-                     std::pair<std::shared_ptr<const ithaca::PlanTable>, std::int64_t>>
-      plans;
+  struct Plan {
+    std::shared_ptr<const ithaca::PlanTable> table;
+    std::int64_t state_away = ithaca::Budget::kNoCap;
+  };
+  std::unordered_map<std::int64_t, Plan> plans;
 };
 Session& session() {
   static auto* const once = new Session;
@@ -169,8 +170,8 @@ void memory_use(at::TensorList tensors) {
 void memory_done(at::TensorList tensors) {
   for (const at::Tensor& tensor : tensors) open_vault().done(tensor);
 }
-bool memory_begin_optimizer() { return open_vault().begin_optimizer(); }
-void memory_end_optimizer() { open_vault().end_optimizer(); }
+bool memory_begin_optimizer(std::int64_t which) { return open_vault().begin_optimizer(which); }
+void memory_end_optimizer(std::int64_t which) { open_vault().end_optimizer(which); }
 void memory_optimizer() { open_vault().optimizer(); }
 void memory_replay(bool begins) {
   if (session().vault) session().vault->replay(begins);
@@ -199,14 +200,16 @@ std::shared_ptr<const ithaca::PlanTable> table_of(at::IntArrayRef rows) {
   return table;
 }
 
-void memory_store_plan(std::int64_t number, at::IntArrayRef rows, std::int64_t state_away) {
+// Without `state_away` all state may go.
+void memory_store_plan(std::int64_t number, at::IntArrayRef rows,
+                       std::optional<std::int64_t> state_away) {
   open_vault();
-  session().plans[number] = {table_of(rows), state_away};
+  session().plans[number] = {table_of(rows), state_away.value_or(ithaca::Budget::kNoCap)};
 }
 void memory_use_plan(std::int64_t number) {
   const auto found = session().plans.find(number);
-  if (found == session().plans.end()) return open_vault().replan(nullptr, ithaca::Budget::kNoCap);
-  open_vault().replan(found->second.first, found->second.second);
+  const Session::Plan plan = found == session().plans.end() ? Session::Plan() : found->second;
+  open_vault().replan(plan.table, plan.state_away);
 }
 
 void memory_begin(bool detailed) { open_vault().begin(detailed); }
@@ -418,14 +421,14 @@ TORCH_LIBRARY(ithaca, m) {
   m.def("memory_created(Tensor[] tensors) -> ()", memory_created);
   m.def("memory_use(Tensor[] tensors) -> ()", memory_use);
   m.def("memory_done(Tensor[] tensors) -> ()", memory_done);
-  m.def("memory_begin_optimizer() -> bool", memory_begin_optimizer);
-  m.def("memory_end_optimizer() -> ()", memory_end_optimizer);
+  m.def("memory_begin_optimizer(int which) -> bool", memory_begin_optimizer);
+  m.def("memory_end_optimizer(int which) -> ()", memory_end_optimizer);
   m.def("memory_optimizer() -> ()", memory_optimizer);
   m.def("memory_replay(bool begins) -> ()", memory_replay);
   m.def("memory_key_of(Tensor tensor) -> int", memory_key_of);
   m.def("memory_normed(Tensor output, float epsilon) -> ()", memory_normed);
   m.def("memory_passive_mark(int bytes) -> ()", memory_passive_mark);
-  m.def("memory_store_plan(int number, int[] rows, int state_away) -> ()", memory_store_plan);
+  m.def("memory_store_plan(int number, int[] rows, int? state_away) -> ()", memory_store_plan);
   m.def("memory_state_sizes() -> Tensor", memory_state_sizes);
   m.def("memory_use_plan(int number) -> ()", memory_use_plan);
   m.def("memory_detail() -> ()", memory_detail);

@@ -102,7 +102,7 @@ def _waits(plan: Plan, trace: Trace) -> float:
     """
     waits = {link.tier: link.wait_s_per_byte for link in trace.links}
     known = sum(2 * d.nbytes * waits[d.tier] for d in plan.decisions if d.tier is not None)
-    if not trace.links or len(plan.decisions) == len(trace.saved):
+    if not trace.links or plan.state_away is not None:
         return known
     link = trace.links[0]
     return known + trace.paged_bytes * (1 / link.out_bytes_per_s + 1 / link.in_bytes_per_s)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from ithaca.swap.identity import At, Identity
+from ithaca.swap.identity import At, Identity, Phase
 
 
 class Action(Enum):
@@ -115,6 +115,12 @@ class Plan:
     def by_identity(self) -> dict[Identity, Decision]:
         """The decision of each storage, by its first tensor."""
         return {decision.identity: decision for decision in self.decisions}
+
+    @property
+    def state_away(self) -> int | None:
+        """Bytes of optimizer state that may be away; ``None`` if the plan says nothing of state."""
+        lines = [d for d in self.decisions if d.identity.segment.phase is Phase.OPTIMIZER]
+        return sum(d.nbytes for d in lines if d.action is not Action.KEEP) if lines else None
 
     def bytes_of(self, action: Action) -> int:
         """Bytes of all storages that meet with ``action``."""

@@ -23,7 +23,6 @@ from ithaca.swap.sequence import (
     made_of,
     makers_of,
     rows_of,
-    state_away,
     trace_of,
     triggers_of,
     with_states,
@@ -183,7 +182,7 @@ class Planning:
             known.plan, known.refusal = result, None
             _merge(known.rows, rows)
             flat = [number for row in known.rows.values() for number in row]
-            allocator.operators().memory_store_plan(known.number, flat, state_away(result))
+            allocator.operators().memory_store_plan(known.number, flat, result.state_away)
 
     def _observe(self, known: _Known, moments: list[list[int]]) -> None:
         ops = allocator.operators()

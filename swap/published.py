@@ -9,7 +9,8 @@ by candidates that fit a simple simulation of the link, or by the best one if no
 a swap-out is released four stages after its simulated end. It knows no recompute.
 
 Where it differs: speeds are the measured ones of the trace unless given (the published constant is
-25.6e9 bytes a second), and state leaves at the end of a step instead of the start of the next.
+25.6e9 bytes a second), and what a trace calls ``state`` leaves at the end of a step instead of the
+start of the next; ``paged`` state leaves there, as published.
 """
 
 from __future__ import annotations

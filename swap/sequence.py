@@ -24,7 +24,6 @@ ACTIONS = {Action.KEEP: 0, Action.SWAP: 1, Action.RECOMPUTE: 2}
 # To the disk behind pinned memory.
 SWAP_FAR = 4
 AGAIN = 5  # recompute, by one operator
-EVERYTHING = 2**63 - 1  # bytes
 DTYPES = {
     number: str(dtype).removeprefix("torch.")
     for number, dtype in enumerate(
@@ -191,14 +190,6 @@ def with_states(trace: Trace, sizes: Sequence[int]) -> Trace:
         for number, nbytes in enumerate(sizes)
     )
     return replace(trace, saved=states + trace.saved)
-
-
-def state_away(plan: Plan) -> int:
-    """Bytes of optimizer state that may be away under ``plan``; all, if it says nothing of it."""
-    lines = [line for line in plan.decisions if line.identity.segment.phase is Phase.OPTIMIZER]
-    if not lines:
-        return EVERYTHING
-    return sum(line.nbytes for line in lines if line.action is not Action.KEEP)
 
 
 @dataclass

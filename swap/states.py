@@ -62,7 +62,7 @@ class States:
         self._parameters = {id(parameter) for parameter in model.parameters()}
         self._on_step, self._enabled = on_step, enabled
         self._mode: Paging | None = None
-        self._stepping = False
+        self._stepping: int | None = None  # the optimizer
         self._handles: list[RemovableHandle] = [
             register_optimizer_step_pre_hook(self._before),
             register_optimizer_step_post_hook(self._after),
@@ -82,14 +82,14 @@ class States:
         self._on_step()
         if self._enabled:
             self.adopt(optimizer)
-            all_here = operators().memory_begin_optimizer()
-            self._stepping = True
+            all_here = operators().memory_begin_optimizer(id(optimizer))
+            self._stepping = id(optimizer)
             if not all_here:
                 self._mode = Paging()  # type: ignore[no-untyped-call]
                 self._mode.__enter__()  # type: ignore[no-untyped-call]
 
     def _after(self, optimizer: Optimizer, args: object, kwargs: object) -> None:
-        if self._stepping and self._ours(optimizer):
+        if self._stepping is not None and self._ours(optimizer):
             self.leave()
             self.adopt(optimizer)
 
@@ -106,9 +106,9 @@ class States:
         mode, self._mode = self._mode, None
         if mode is not None:
             mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-        if self._stepping:
-            self._stepping = False
-            operators().memory_end_optimizer()
+        stepping, self._stepping = self._stepping, None
+        if stepping is not None:
+            operators().memory_end_optimizer(stepping)
 
     def close(self) -> None:
         """Takes the hooks away."""

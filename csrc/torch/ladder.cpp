@@ -175,9 +175,11 @@ bool Vault::reclaim(std::int64_t size, std::int64_t missing) {
 std::int64_t Vault::lend(std::int64_t missing, Lock& lock) {
   if (!tier_ || at::in_parallel_region() || std::this_thread::get_id() != actor_) return 0;
   std::vector<StoredPtr> held;
-  for (const auto& [birth, stored] : by_birth_) {
-    if (stored->where != Where::kHere || stored->refused) continue;
-    if (!stored->state || holding_) held.push_back(stored);
+  for (const Births* which : {&by_birth_, &states_}) {
+    if (which == &states_ && !holding_) continue;
+    for (const auto& [birth, stored] : *which) {
+      if (stored->where == Where::kHere && !stored->refused) held.push_back(stored);
+    }
   }
   std::int64_t freed = 0;
   for (const StoredPtr& stored : held) {
@@ -198,7 +200,9 @@ std::int64_t Vault::lend_loose(std::int64_t missing, Lock& lock) {
   LooseBlocks* loose = memory_.loose();
   if (!tier_ || loose == nullptr || std::this_thread::get_id() != actor_) return 0;
   std::unordered_set<void*> managed;
-  for (const auto& [birth, stored] : by_birth_) managed.insert(stored->memory.get());
+  for (const Births* which : {&states_, &by_birth_}) {
+    for (const auto& [birth, stored] : *which) managed.insert(stored->memory.get());
+  }
   lock.unlock();
   std::int64_t blocks = 0;
   const std::int64_t freed =
@@ -253,17 +257,17 @@ void Vault::take_back(Stored& stored) {
 // backward reads it last. Then whatever state is left.
 std::int64_t Vault::drop_parked(std::int64_t missing, bool planned) {
   const std::int64_t most = state_away_ - (state_bytes_ - states_here_);
-  std::int64_t freed = drop_parked(missing, true, most, planned);
-  freed += drop_parked(missing - freed, false, Budget::kNoCap, planned);
-  return freed + drop_parked(missing - freed, true, Budget::kNoCap, planned);
+  std::int64_t freed = drop_parked(states_, missing, most, planned);
+  freed += drop_parked(by_birth_, missing - freed, Budget::kNoCap, planned);
+  return freed + drop_parked(states_, missing - freed, Budget::kNoCap, planned);
 }
 
-std::int64_t Vault::drop_parked(std::int64_t missing, bool state, std::int64_t most,
+std::int64_t Vault::drop_parked(const Births& which, std::int64_t missing, std::int64_t most,
                                 bool planned) {
   std::int64_t freed = 0;
-  for (const auto& [birth, stored] : by_birth_) {
+  for (const auto& [birth, stored] : which) {
     if (freed >= missing) return freed;
-    if (stored->state != state || stored->where != Where::kParked || !movable(*stored)) continue;
+    if (stored->where != Where::kParked || !movable(*stored)) continue;
     if (planned && (!stored->copies.out || stored->copies.in)) continue;  // not read back yet
     if (planned && stored->action != Action::kSwap) continue;
     if (stored->nbytes > most - freed) continue;
@@ -276,27 +280,25 @@ std::int64_t Vault::drop_parked(std::int64_t missing, bool state, std::int64_t m
 }
 
 std::int64_t Vault::start_writes(std::int64_t missing, Lock& lock) {
-  enum class Rung { kState, kPlanned, kOldest, kAllState };
-  std::int64_t begun = leaving_bytes_, gone = 0;  // of state: away, or about to be
-  for (const auto& [birth, stored] : by_birth_) {
-    if (stored->state && stored->where != Where::kHere) gone += stored->nbytes;
-  }
-  for (const Rung rung : {Rung::kState, Rung::kPlanned, Rung::kOldest, Rung::kAllState}) {
-    const bool state = rung == Rung::kState || rung == Rung::kAllState;
-    for (const auto& [birth, stored] : by_birth_) {
-      if (begun >= missing) return begun;
-      const bool swapped = stored->action == Action::kSwap;
-      if (stored->state != state || (!state && swapped != (rung == Rung::kPlanned))) continue;
-      if (rung == Rung::kState && stored->nbytes > state_away_ - gone) continue;
+  std::int64_t begun = leaving_bytes_;
+  const auto start = [&](const Births& which, std::int64_t most, std::int64_t& counter,
+                         auto&& meant) {
+    for (const auto& [birth, stored] : which) {
+      if (begun >= missing) return;
       if (stored->where != Where::kHere || stored->refused || !movable(*stored)) continue;
-      if (!write_out(stored, lock)) continue;
+      if (stored->nbytes > most || !meant(*stored) || !write_out(stored, lock)) continue;
+      most -= stored->nbytes;
       begun += stored->nbytes;
-      gone += stored->state ? stored->nbytes : 0;
-      ++(state                     ? counters_.evicted_state
-         : rung == Rung::kPlanned ? counters_.evicted_planned
-                                  : counters_.evicted_lru);
+      ++counter;
     }
-  }
+  };
+  const auto any = [](const Stored&) { return true; };
+  const auto planned = [](const Stored& stored) { return stored.action == Action::kSwap; };
+  const auto unplanned = [&](const Stored& stored) { return !planned(stored); };
+  start(states_, state_room(), counters_.evicted_state, any);
+  start(by_birth_, Budget::kNoCap, counters_.evicted_planned, planned);
+  start(by_birth_, Budget::kNoCap, counters_.evicted_lru, unplanned);
+  start(states_, Budget::kNoCap, counters_.evicted_state, any);
   return begun;
 }
 
@@ -309,8 +311,7 @@ void Vault::write_ahead(Lock& lock) {
     if (stored->where == Where::kParked) {
       above -= stored->nbytes;
     } else if (stored->where == Where::kHere && stored->action == Action::kPassive &&
-               !stored->state && !stored->refused && only_ours(*stored) &&
-               write_out(stored, lock)) {
+               !stored->refused && only_ours(*stored) && write_out(stored, lock)) {
       above -= stored->nbytes;
     }
   }
@@ -323,7 +324,9 @@ void Vault::close(bool restore) {
   Lock lock(mutex_);
   changed_.wait(lock, [&] { return leaving_ == 0 && coming_ == 0; });
   std::vector<StoredPtr> all;
-  for (const auto& [birth, stored] : by_birth_) all.push_back(stored);
+  for (const Births* which : {&states_, &by_birth_}) {
+    for (const auto& [birth, stored] : *which) all.push_back(stored);
+  }
   for (const StoredPtr& stored : all) {
     if (!stored->alive) continue;
     if (stored->where == Where::kLent) {

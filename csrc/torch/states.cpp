@@ -21,11 +21,9 @@ void Vault::adopt_state(const at::Tensor& tensor, bool fresh) {
   if (static_cast<std::int64_t>(storage->nbytes()) < smallest_) return;
   if (!memory_.adopt(*storage)) return;
   const StoredPtr stored = manage(tensor, true);
-  if (!stored || stored->state) return;
-  stored->state = true;
+  if (!stored) return;
   stored->watched = WeakTensor(tensor.getIntrusivePtr());
   state_bytes_ += stored->nbytes;
-  if (stored->memory.get() != nullptr) states_here_ += stored->nbytes;
 }
 
 void Vault::use(const at::Tensor& tensor) {
@@ -50,8 +48,8 @@ void Vault::use(const at::Tensor& tensor) {
 void Vault::read_states(std::int64_t birth, Lock& lock) {
   constexpr std::size_t kMost = 4;
   std::vector<StoredPtr> next;
-  for (auto at = by_birth_.upper_bound(birth); at != by_birth_.end() && next.size() < kMost; ++at) {
-    if (at->second->state && at->second->where == Where::kAway) next.push_back(at->second);
+  for (auto at = states_.upper_bound(birth); at != states_.end() && next.size() < kMost; ++at) {
+    if (at->second->where == Where::kAway) next.push_back(at->second);
   }
   read_ahead(next, lock);
 }
@@ -65,16 +63,17 @@ void Vault::done(const at::Tensor& tensor) {
 
 // All of it at once, where that fits as the optimizer's steps so far went: then nobody has to look
 // at its operators. Otherwise they have to say what they use.
-bool Vault::begin_optimizer() {
+bool Vault::begin_optimizer(std::int64_t optimizer) {
   const Pause pause;
   Lock lock(mutex_);
   besides_state();
   state_at_first_ = state_bytes_;
-  if (memory_.budget().cap() - optimizer_needs_ < state_bytes_) return false;
+  const auto known = optimizer_needs_.find(optimizer);
+  if (known == optimizer_needs_.end()) return false;
+  if (memory_.budget().cap() - known->second < state_bytes_) return false;
   holding_ = true;
   std::vector<StoredPtr> all;
-  for (const auto& [birth, stored] : by_birth_) {
-    if (!stored->state) continue;
+  for (const auto& [birth, stored] : states_) {
     ++stored->pins;
     all.push_back(stored);
   }
@@ -95,17 +94,21 @@ bool Vault::begin_optimizer() {
   return true;
 }
 
-void Vault::end_optimizer() {
+void Vault::end_optimizer(std::int64_t optimizer) {
   Lock lock(mutex_);
   // The step that makes the state says nothing of those that find it.
-  optimizer_needs_ = state_bytes_ == state_at_first_ ? besides_state() : Outlook::kUnknown;
+  if (state_bytes_ == state_at_first_) {
+    optimizer_needs_[optimizer] = besides_state();
+  } else {
+    optimizer_needs_.erase(optimizer);
+  }
   if (holding_) let_go();
 }
 
 void Vault::let_go() {
   holding_ = false;
-  for (const auto& [birth, stored] : by_birth_) {
-    if (stored->state && stored->pins > 0) --stored->pins;
+  for (const auto& [birth, stored] : states_) {
+    if (stored->pins > 0) --stored->pins;
   }
 }
 
@@ -121,26 +124,28 @@ std::uint32_t Vault::version_of(const Stored& stored) {
 std::vector<std::int64_t> Vault::state_sizes() {
   Lock lock(mutex_);
   std::vector<std::int64_t> sizes;
-  for (const auto& [birth, stored] : by_birth_) {
-    if (stored->state) sizes.push_back(stored->nbytes);
-  }
+  for (const auto& [birth, stored] : states_) sizes.push_back(stored->nbytes);
   return sizes;
+}
+
+// Bytes of state that may go as well, beside what is away or has begun to go.
+std::int64_t Vault::state_room() const {
+  std::int64_t room = state_away_;
+  for (const auto& [birth, stored] : states_) {
+    if (stored->where != Where::kHere) room -= stored->nbytes;
+  }
+  return room;
 }
 
 // What had to go in the last step will have to go in this one: it is written before somebody waits
 // for its room. It stays here as long as nobody does.
 void Vault::write_states(Lock& lock) {
-  if (!tier_ || state_bytes_ == 0) return;
-  std::vector<StoredPtr> going;
-  for (const auto& [birth, stored] : by_birth_) {
-    if (!stored->state || !stored->goes) continue;
-    stored->goes = false;
-    if (stored->where == Where::kHere && !stored->refused && movable(*stored)) {
-      going.push_back(stored);
-    }
-  }
-  for (const StoredPtr& stored : going) {
-    if (!write_out(stored, lock)) return;
+  std::int64_t room = state_room();
+  for (const auto& [birth, stored] : states_) {
+    const bool goes = std::exchange(stored->goes, false);
+    if (!goes || stored->where != Where::kHere || stored->refused || !movable(*stored)) continue;
+    if (stored->nbytes > room || !write_out(stored, lock)) continue;
+    room -= stored->nbytes;
     ++counters_.states_early;
   }
 }
@@ -149,11 +154,13 @@ void Vault::write_states(Lock& lock) {
 // for the state that the optimizer will use first. Activations come before it.
 void Vault::read_states_early(Lock& lock) {
   constexpr std::int64_t kMost = 4;
+  if (states_.empty()) return;
+  outlook_.use(plan_.get(), besides_state());
   if (states_here_ == state_bytes_ || coming_ >= kMost) return;
   std::int64_t room = memory_.budget().cap() - outlook_.needed() - states_here_;
   std::vector<StoredPtr> next;
-  for (const auto& [birth, stored] : by_birth_) {
-    if (!stored->state || stored->where != Where::kAway) continue;
+  for (const auto& [birth, stored] : states_) {
+    if (stored->where != Where::kAway) continue;
     room -= stored->nbytes;
     if (room < 0 || static_cast<std::int64_t>(next.size()) == kMost) break;
     next.push_back(stored);

@@ -240,7 +240,8 @@ StoredPtr Vault::manage(const at::Tensor& tensor, bool state) {
   storage->set_data_ptr_noswap(
       {data, new Lease{stored}, &Vault::release_lease, device_});
   storages_.emplace(storage, stored);
-  by_birth_.emplace(stored->birth, stored);
+  stored->state = state;
+  (state ? states_ : by_birth_).emplace(stored->birth, stored);
   count(*stored, 1);
   return stored;
 }
@@ -391,9 +392,11 @@ std::int64_t Vault::leaving_bytes() {
 std::int64_t Vault::evictable_bytes() {
   Lock lock(mutex_);
   std::int64_t sum = 0;
-  for (const auto& [birth, stored] : by_birth_) {
-    const bool here = stored->memory.get() != nullptr && stored->where != Where::kLent;
-    if (here && movable(*stored)) sum += stored->nbytes;
+  for (const Births* which : {&states_, &by_birth_}) {
+    for (const auto& [birth, stored] : *which) {
+      const bool here = stored->memory.get() != nullptr && stored->where != Where::kLent;
+      if (here && movable(*stored)) sum += stored->nbytes;
+    }
   }
   return sum;
 }
@@ -431,7 +434,6 @@ at::Tensor Vault::unpack(const at::Tensor& alias) {
     result.unsafeGetTensorImpl()->set_storage_offset(result.storage_offset() - 1);
   }
   if (!self->closed_) {
-    self->outlook_.use(self->plan_.get(), self->besides_state());
     self->prefetch(stored, lock);
     self->read_states_early(lock);
   }
@@ -544,7 +546,7 @@ void Vault::prefetch(const StoredPtr& used, Lock& lock) {
     auto at = by_birth_.lower_bound(used->birth);
     while (at != by_birth_.begin() && next.size() < kMost) {
       --at;
-      if (at->second->where == Where::kAway && !at->second->state) next.push_back(at->second);
+      if (at->second->where == Where::kAway) next.push_back(at->second);
     }
   }
   read_ahead(next, lock);
@@ -582,7 +584,7 @@ void Vault::died(const StoredPtr& stored) {
     stored->alive = false;
     if (stored->state) state_bytes_ -= stored->nbytes;
     storages_.erase(stored->storage);
-    by_birth_.erase(stored->birth);
+    (stored->state ? states_ : by_birth_).erase(stored->birth);
     switch (stored->where) {
       case Where::kLent:
         count(*stored, 1);

@@ -82,6 +82,7 @@ struct Stored {
   std::vector<Key> prefetch;  // to be read when this one is used
 };
 using StoredPtr = std::shared_ptr<Stored>;
+using Births = std::map<std::int64_t, StoredPtr>;
 
 // One saved tensor.
 struct Packed {
@@ -168,8 +169,8 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void use(const at::Tensor& tensor);
   void done(const at::Tensor& tensor);
   // The optimizer's step. True: all state is here until it ends, and nobody has to tell its use.
-  bool begin_optimizer();
-  void end_optimizer();
+  bool begin_optimizer(std::int64_t optimizer);
+  void end_optimizer(std::int64_t optimizer);
 
   bool reclaim(std::int64_t size, std::int64_t missing) override;
 
@@ -234,13 +235,15 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   void write_states(Lock& lock);
   std::int64_t besides_state();
   void let_go();
+  std::int64_t state_room() const;
   static std::uint32_t version_of(const Stored& stored);
   void forget_copy(Stored& stored);
   void drop_extent(Stored& stored);
   void died(const StoredPtr& stored);
 
   std::int64_t drop_parked(std::int64_t missing, bool planned = false);
-  std::int64_t drop_parked(std::int64_t missing, bool state, std::int64_t most, bool planned);
+  std::int64_t drop_parked(const Births& which, std::int64_t missing, std::int64_t most,
+                           bool planned);
   std::int64_t start_writes(std::int64_t missing, Lock& lock);
   std::int64_t lend(std::int64_t missing, Lock& lock);
   bool lend(Stored& stored);
@@ -257,7 +260,8 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   std::mutex mutex_;
   std::condition_variable changed_;
   std::unordered_map<c10::StorageImpl*, StoredPtr> storages_;
-  std::map<std::int64_t, StoredPtr> by_birth_;
+  // In order of birth: what autograd saved, and optimizer state.
+  Births by_birth_, states_;
   std::unordered_map<Key, std::weak_ptr<Stored>> by_key_;
   std::vector<StoredPtr> fresh_;
   std::deque<StoredPtr> departing_;
@@ -276,7 +280,7 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   std::int64_t held_ = 0;  // of these bytes, what nobody plans for
   std::int64_t state_away_ = Budget::kNoCap;  // planned, at most
   std::int64_t state_bytes_ = 0, states_here_ = 0, states_before_ = 0;
-  std::int64_t optimizer_needs_ = Outlook::kUnknown;  // at most, but for state
+  std::unordered_map<std::int64_t, std::int64_t> optimizer_needs_;  // at most, but for state
   std::int64_t state_at_first_ = 0;  // when the optimizer began
   bool holding_ = false;  // all state, for the optimizer
   Outlook outlook_;

@@ -16,7 +16,6 @@ from ithaca.swap import allocator, planning, states
 from ithaca.swap.cost import cost_table
 from ithaca.swap.plan import Plan
 from ithaca.swap.policy import decide, smallest_budget
-from ithaca.swap.sequence import EVERYTHING, state_away
 from ithaca.swap.session import MemorySession
 from ithaca.swap.trace import Role, Trace
 from tests.helpers.held_memory import held_bytes
@@ -60,7 +59,7 @@ class Training:
         """Trains; all parameters and state behind it."""
         torch.manual_seed(11)
         for self.step in range(STEPS):
-            self.optimizer.zero_grad()
+            self.model.zero_grad()
             rows = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(self.step))
             self.model(rows).square().mean().backward()
             self._before_update(self.step, self.optimizer)
@@ -83,6 +82,21 @@ class Training:
             assert allocator.usage().peak <= budget
             self.traces = memory.traces()
         return trained
+
+
+class Pair(Training):
+    """One optimizer for the first block and one for the rest."""
+
+    def __init__(self) -> None:
+        super().__init__(before_update=lambda _step, _optimizer: self.first.step())
+        self.first = AdamW(self.model[0].parameters(), lr=1e-2)
+        self.optimizer = AdamW(self.model[1:].parameters(), lr=1e-3)
+
+    def run(self, memory: MemorySession | None = None) -> list[Tensor]:
+        """With the state of both."""
+        trained = super().run(memory)
+        state = [part for entry in self.first.state.values() for part in entry.values()]
+        return [*trained, *(tensor.detach() for tensor in state)]
 
 
 @cache
@@ -145,6 +159,14 @@ def test_operators_are_not_watched_when_all_state_fits(
     training.under(0.5, tmp_path)
     assert watched
     assert max(watched) < 4
+
+
+def test_two_optimizers_are_known_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, training = Pair().run(), Pair()
+    assert same(training.under(0.3, tmp_path), expected)
+    moved = [step["state_in_bytes"] for step in training.counters]
+    assert moved[4] < moved[-1]
+    assert training.counters[-1]["lent"] == 0
 
 
 def halve(step: int, optimizer: AdamW) -> None:
@@ -234,7 +256,7 @@ def test_below_what_the_optimizer_needs_at_once_the_rest_is_planned(tmp_path: Pa
     assert len(plan.decisions) == len(trace.saved) - sum(
         part.role is Role.PAGED for part in trace.saved
     )
-    assert state_away(plan) == EVERYTHING
+    assert plan.state_away is None
     table = cost_table(trace)
     predicted = table.step_seconds(smallest)
     assert predicted is not None

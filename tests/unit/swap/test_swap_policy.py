@@ -206,6 +206,22 @@ def test_a_full_tier_sends_the_rest_to_the_next() -> None:
     assert {line.tier for line in plan.decisions if line.tier} == {"pinned", "disk"}
 
 
+def test_what_trimming_leaves_free_in_a_near_tier_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    links = [
+        Link("pinned", 1e9, 1e9, capacity_bytes=600_000),
+        Link("disk", 2e8, 2e8, through="pinned"),
+    ]
+    trace = SMALL.trace(links)
+    fixed = trace.persistent_bytes + trace.gradient_bytes
+    budget = fixed + int(0.2 * (peak(trace) - fixed))
+    plan = decide(trace, budget)
+    monkeypatch.setattr(search.Search, "_nearest", lambda _self: None)
+    far = decide(trace, budget)
+    assert isinstance(plan, Plan)
+    assert isinstance(far, Plan)
+    assert plan.step_s < 0.97 * far.step_s
+
+
 def test_ranks_agree_on_the_smallest_budget_and_the_largest_need() -> None:
     known = [Proposal(1, "a", 900, 500), Proposal(0, "a", 800, 700), Proposal(2, "b", 950, 850)]
     both = agree(known), agree(known[::-1])
