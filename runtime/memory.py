@@ -84,7 +84,7 @@ class WorkerMemory:
     def end_step(self) -> None:
         """Behind a step or a validation."""
         if self._session is not None:
-            self._session.step()
+            self._session.step(self._trainer.later_bytes)
 
     def suspend(self) -> None:
         """Bring back everything that is away, and count no more until the next whole step."""

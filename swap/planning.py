@@ -139,8 +139,11 @@ class Planning:
         first = BlockRun(run.module, 0, run.visit)
         return str(run) in self._replays or str(first) in self._replays
 
-    def end_step(self) -> bool:
-        """Takes up what the step showed; whether the next one should be observed in detail."""
+    def end_step(self, later_bytes: int = 0) -> bool:
+        """Takes up what the step showed; whether the next one should be observed in detail.
+
+        ``later_bytes``: what coming steps hold all the time beyond this one.
+        """
         self.settle()
         self.slot = -1
         known, self._first = self._first, None
@@ -161,7 +164,7 @@ class Planning:
             known.contents.add(content)
         moments = ops.memory_moments().tolist()
         if len(moments) > 1:
-            self._observe(known, moments)
+            self._observe(known, moments, later_bytes)
             return False
         return new
 
@@ -184,7 +187,7 @@ class Planning:
             flat = [number for row in known.rows.values() for number in row]
             allocator.operators().memory_store_plan(known.number, flat, result.state_away)
 
-    def _observe(self, known: _Known, moments: list[list[int]]) -> None:
+    def _observe(self, known: _Known, moments: list[list[int]], later_bytes: int) -> None:
         ops = allocator.operators()
         persistent, gradients = self._held()
         runs = ops.memory_runs().tolist()
@@ -201,7 +204,7 @@ class Planning:
             trace = with_operators(trace, makers, self._speed.bytes_per_s)
         trace = with_blocks(trace, inputs)
         # The first step of an optimizer leaves state behind that was not there when it began.
-        grown = self._floating() - self._start
+        grown = max(0, self._floating() - self._start) + later_bytes
         if grown > 0:
             points = (replace(part, base_bytes=part.base_bytes + grown) for part in trace.points)
             trace = replace(trace, points=tuple(points))

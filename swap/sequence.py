@@ -208,8 +208,6 @@ class _Life:
     noted: bool = False  # was dropped, to be computed again
 
     def _gone(self, end: int) -> int:
-        if self.noted:
-            return self.last_use + 1
         return end if self.freed is None else self.freed
 
     def saved(self, end: int) -> Saved | None:
@@ -329,7 +327,14 @@ def _segments(
 
 def _lives(names: Names, moments: Sequence[Sequence[int]]) -> list[_Life]:
     lives: dict[int, _Life] = {}
+    again: list[_Life] = []
     for at, (what, _, key, other, look, *_rest) in enumerate(moments):
+        if what == FREED:
+            # What was computed again has no name any more. An operator reads all that it needs
+            # before it runs, so the first end behind a use is that of the operator.
+            for read in again:
+                read.freed = at
+            again.clear()
         if what in (SAVE, NOTED):
             identity = names.identity(key, key, look)
             lives[key] = _Life(identity, other, at, at, noted=what == NOTED)
@@ -345,6 +350,8 @@ def _lives(names: Names, moments: Sequence[Sequence[int]]) -> list[_Life]:
         elif what == USE:
             life.first_use = at if life.first_use is None else life.first_use
             life.last_use = at
-        elif what == FREED:
+            if life.noted and life not in again:
+                again.append(life)
+        elif what == FREED and not life.noted:
             life.freed = at
     return list(lives.values())

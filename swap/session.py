@@ -191,12 +191,16 @@ class MemorySession:
         if refused is not None and refused is not error:
             raise refused from error
 
-    def step(self) -> None:
-        """Ends a step: behind the optimizer, or wherever a repetition of the loop ends."""
+    def step(self, later_bytes: int = 0) -> None:
+        """Ends a step: behind the optimizer, or wherever a repetition of the loop ends.
+
+        ``later_bytes``: for a runtime whose first step holds less than those that follow, by so
+        much at most; plans that are made from this step leave room for it.
+        """
         self._check_open()
         self._states.leave()
         self._steps += 1
-        wanted = self._planning.end_step()
+        wanted = self._planning.end_step(later_bytes)
         self._blocks.begin_step()
         self._detailed = wanted or self._steps % self._detail_every == 0
         allocator.operators().memory_begin(self._detailed)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -31,6 +32,9 @@ TRIAL_EPOCHS, TRIAL_SEED = 4, 100
 EPOCHS, SEEDS = 30, (0, 1, 2)
 CONTROL = "gine"
 CONTROL_EPOCHS = 300
+# A step of PPGN takes twenty of ours: it is trained for fewer epochs, and so is ours beside it.
+SLOW, SHORT_EPOCHS = "ppgn", 15
+SHORT = ("csgnn", SLOW)
 PARAMETERS = 100_000
 
 
@@ -39,7 +43,8 @@ class Cell:
     """One training.
 
     Attributes:
-        kind: ``trial`` of a learning rate, ``main``, or ``control``.
+        kind: ``trial`` of a learning rate, ``main``, ``short`` for the one that is slow and what
+            stands beside it, or ``control``.
         model: which.
         seed: of parameters and order.
         epochs: all of them.
@@ -78,14 +83,19 @@ def chosen_rate(model: str, rows: tuple[Row, ...]) -> float | None:
 
 def order(models: list[str], seeds: tuple[int, ...]) -> Iterator[tuple[str, str, int]]:
     """(kind, model, seed) as they are run: the first seed of all with its trials before it, the
-    control, the other seeds; PPGN, which is slow, last of each."""
+    control, the other seeds; then the short ones."""
+    full = [model for model in models if model != SLOW]
     for place, seed in enumerate(seeds):
-        for model in models:
+        for model in full:
             if place == 0:
                 yield "trial", model, TRIAL_SEED
             yield "main", model, seed
         if place == 0 and CONTROL in models:
             yield "control", CONTROL, seed
+    if SLOW in models:
+        yield "trial", SLOW, TRIAL_SEED
+        for seed in seeds:
+            yield from (("short", model, seed) for model in SHORT if model in models)
 
 
 def next_cell(models: list[str], seeds: tuple[int, ...], sheet: Sheet) -> Cell | None:
@@ -96,7 +106,7 @@ def next_cell(models: list[str], seeds: tuple[int, ...], sheet: Sheet) -> Cell |
         else:
             lr = chosen_rate(model, sheet.rows)
             assert lr is not None, "the trials of a model come first"
-            epochs = CONTROL_EPOCHS if kind == "control" else EPOCHS
+            epochs = {"control": CONTROL_EPOCHS, "short": SHORT_EPOCHS}.get(kind, EPOCHS)
             some = [Cell(kind, model, seed, epochs, lr)]
         missing = [cell for cell in some if cell.key not in sheet]
         if missing:
@@ -131,11 +141,11 @@ def train(cell: Cell, archive: Path, folder: Path, sheet: Sheet) -> None:
 
 def table(rows: tuple[Row, ...]) -> str:
     """Means over the seeds that have ended, with standard errors, and the control."""
-    head = ["model", "lr", "seeds", "test MAE", "validation MAE", "parameters", "step, CPU ms",
-            "peak MiB"]  # fmt: skip
+    head = ["model", "epochs", "lr", "seeds", "test MAE", "validation MAE", "parameters",
+            "step, CPU ms", "peak MiB"]  # fmt: skip
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for model in CONTESTANTS:
-        done = [row for row in rows if row["kind"] == "main" and row["model"] == model]
+    for kind, model in product(("main", "short"), CONTESTANTS):
+        done = [row for row in rows if row["kind"] == kind and row["model"] == model]
         if not done:
             continue
         means = {
@@ -145,6 +155,7 @@ def table(rows: tuple[Row, ...]) -> str:
         errors = [_error([float(row[name]) for row in done]) for name in ("test", "validation")]
         values = [
             model,
+            done[0]["epochs"],
             done[0]["lr"],
             len(done),
             f"{means['test']:.4f}{errors[0]}",

@@ -8,6 +8,7 @@ gradient has the shapes of the activation that went the other way, so it is neve
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -64,6 +65,11 @@ class Form:
             parts.append((dtype, tuple(next(words) for _ in range(ndim))))
         return cls(single, tuple(parts))
 
+    @property
+    def nbytes(self) -> int:
+        """Of all its tensors."""
+        return sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.parts)
+
     def value(self, parts: list[Tensor]) -> Value:
         """Tensors of this form as a value."""
         return parts[0] if self.single else tuple(parts)
@@ -85,7 +91,13 @@ class Parcel:
 
 
 class Courier:
-    """Sends and receives the values of one kind of Program in one generation."""
+    """Sends and receives the values of one kind of Program in one generation.
+
+    Attributes:
+        late_bytes: of the largest value of the last step whose buffers were allocated only when it
+            came, or shortly before, because its shapes were not known; in later steps it is posted
+            ahead as far as all others.
+    """
 
     def __init__(
         self, channel: Channel, tags: Tags, fixed_shapes: bool, device: torch.device
@@ -99,9 +111,11 @@ class Courier:
         self._used: set[tuple[int, int]] = set()
         self._sent: dict[tuple[int, int], Form] = {}
         self._parcels: dict[Key, Parcel] = {}
+        self._latest = self.late_bytes = 0
 
     def end_step(self) -> None:
         """The step is over everywhere: forget its messages, remember its shapes."""
+        self.late_bytes, self._latest = self._latest, 0
         if self._fixed:
             self._known |= self._used
         self._used.clear()
@@ -137,10 +151,16 @@ class Courier:
 
     def can_post(self, action: Transfer) -> bool:
         """Whether the receive can be posted before anything else happens."""
-        if action.cargo is Cargo.ACTIVATION:
+        if action.cargo is Cargo.ACTIVATION or self._foresees(action):
             return True
-        fixed = (action.peer, action.cut) in self._known and action.cut in self._forms
-        return fixed or (action.cut, action.micro_batch) in self._sent
+        return (action.cut, action.micro_batch) in self._sent
+
+    def _foresees(self, action: Transfer) -> bool:
+        return (action.peer, action.cut) in self._known and action.cut in self._forms
+
+    def _came_late(self, form: Form) -> None:
+        if self._fixed:
+            self._latest = max(self._latest, form.nbytes)
 
     def post(self, action: Transfer) -> None:
         """Post the receive of ``action``."""
@@ -149,6 +169,8 @@ class Courier:
         if action.cargo is Cargo.GRADIENT:
             sent = self._sent.get((action.cut, action.micro_batch))
             parcel.form = (sent or self._forms[action.cut]).gradient()
+            if not self._foresees(action):
+                self._came_late(parcel.form)
         elif not self._announces(action):
             parcel.form = self._forms[action.cut]
         if parcel.form is None:
@@ -177,6 +199,7 @@ class Courier:
         if parcel.form is None:
             parcel.form = Form.read((yield parcel.pending[0]))
             self._forms[key[1]] = parcel.form
+            self._came_late(parcel.form)
             parcel.pending = self._post_parts(parcel, parcel.form)
         parts = []
         for pending in parcel.pending:

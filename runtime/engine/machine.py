@@ -86,6 +86,12 @@ class Wires:
             self.couriers[key] = Courier(self.channel, tags, self.fixed_shapes, self.device)
         return self.couriers[key]
 
+    @property
+    def late_bytes(self) -> int:
+        """Of the largest value whose room was not made ahead in the last training step."""
+        late = [part.late_bytes for (_, training), part in self.couriers.items() if training]
+        return max(late, default=0)
+
 
 class StepMachine(ABC):
     """One worker in one step. A subclass computes; this class moves, sums and votes.

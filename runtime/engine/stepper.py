@@ -24,7 +24,7 @@ from ithaca.recovery.strategy import Move, Rounds
 from ithaca.recovery.tally import Tally
 from ithaca.runtime.engine.channel import Channel, CorruptState
 from ithaca.runtime.engine.hashing import combine, hash_tensor
-from ithaca.runtime.engine.interpreter import interpret
+from ithaca.runtime.engine.interpreter import AHEAD, interpret
 from ithaca.runtime.engine.machine import StepMachine, Wires
 from ithaca.runtime.engine.steps import After, Before, Pending, Steps
 from ithaca.runtime.engine.tags import Tags
@@ -111,6 +111,12 @@ class Stepper(ABC):
         self, program: Program, wires: Wires, layers: Iterable[int], training: bool
     ) -> StepMachine:
         """A machine for a step on some of the held layers."""
+
+    @property
+    def later_bytes(self) -> int:
+        """What the coming training steps hold beyond the last one, at most: as long as shapes are
+        not known, what is received ahead of its turn are headers."""
+        return AHEAD * self._wires.late_bytes if self._wires is not None else 0
 
     # -- generations
 

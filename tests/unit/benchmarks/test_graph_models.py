@@ -231,7 +231,7 @@ def test_trials_come_first_and_choose_by_validation(tmp_path: Path) -> None:
     sheet = Sheet(tmp_path / "rows.csv", COLUMNS, KEY)
     figures = dict.fromkeys(COLUMNS, "1")
     seen = []
-    while cell := next_cell(["gine", "ppgn"], (0, 1), sheet):
+    while cell := next_cell(["gine", "csgnn", "ppgn"], (0, 1), sheet):
         seen.append(cell)
         validation = {RATES[0]: ".3", RATES[1]: ".1", RATES[2]: ".2"}[cell.lr]
         figures["test"] = {".3": ".1", ".1": ".9", ".2": ".2"}[validation]
@@ -240,9 +240,15 @@ def test_trials_come_first_and_choose_by_validation(tmp_path: Path) -> None:
     kinds = [(cell.kind, cell.model, cell.seed) for cell in seen]
     assert kinds == [
         *[("trial", "gine", 100)] * 3, ("main", "gine", 0),
-        *[("trial", "ppgn", 100)] * 3, ("main", "ppgn", 0),
-        ("control", "gine", 0), ("main", "gine", 1), ("main", "ppgn", 1),
+        *[("trial", "csgnn", 100)] * 3, ("main", "csgnn", 0), ("control", "gine", 0),
+        ("main", "gine", 1), ("main", "csgnn", 1), *[("trial", "ppgn", 100)] * 3,
+        ("short", "csgnn", 0), ("short", "ppgn", 0), ("short", "csgnn", 1), ("short", "ppgn", 1),
     ]  # fmt: skip
     assert {cell.lr for cell in seen if cell.kind != "trial"} == {RATES[1]}
-    assert "| gine | 0.002 | 2 | 0.9000 ± 0.0000 |" in table(sheet.rows)
+    lines = table(sheet.rows).splitlines()
+    assert [line.split(" | ")[:4] for line in lines[2:6]] == [
+        ["| csgnn", "30", "0.002", "2"], ["| gine", "30", "0.002", "2"],
+        ["| csgnn", "15", "0.002", "2"], ["| ppgn", "15", "0.002", "2"],
+    ]  # fmt: skip
+    assert "| 0.9000 ± 0.0000 |" in lines[2]
     assert str(Cell("main", "gine", 0, 3, 1e-3)) == "main gine seed 0 lr 0.001"

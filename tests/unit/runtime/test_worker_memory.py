@@ -13,7 +13,8 @@ from ithaca.planner.profile import MemoryCost, Profile
 from ithaca.runtime.config.load import load
 from ithaca.runtime.config.memory import MemoryConfig
 from ithaca.runtime.config.plugin import find_workload
-from ithaca.runtime.engine.trainer import EngineSettings
+from ithaca.runtime.engine.interpreter import AHEAD
+from ithaca.runtime.engine.trainer import EngineSettings, Trainer
 from ithaca.runtime.estimate import static_profile
 from ithaca.runtime.memory import WorkerMemory
 from ithaca.runtime.workload import Workload
@@ -98,6 +99,37 @@ def test_what_is_there_all_the_time_does_not_cost_the_plan(
     held = torch.zeros(32 << 20)
     test_40_percent_change_no_bit(made, settings, disk=False, tmp_path=tmp_path)
     del held
+
+
+def test_room_is_left_for_what_is_received_ahead_once_shapes_are_known(
+    made: tuple[Workload, Profile],
+) -> None:
+    workload, _ = made
+    job = VirtualJob(workload, layout(6, (2,)), EXACT)
+    later = []
+    for _ in range(2):
+        job.train()
+        later.append({trainer.later_bytes for trainer in job.trainers.values()})
+    micro_batch = 8 * 64 * 64 * 4
+    assert later == [{AHEAD * micro_batch}, {0}]
+
+
+def test_a_plan_leaves_room_for_what_the_engine_foresees(
+    made: tuple[Workload, Profile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workload, profile = made
+    allocator.install()
+    least = []
+    for later in (0, 5 << 20):
+        monkeypatch.setattr(Trainer, "later_bytes", later)
+        job = job_of(workload, EXACT)
+        with under(job, MemoryConfig(budget="90%"), profile) as memory:
+            before = held_bytes()
+            steps(job, memory, 1)
+            assert memory._session is not None
+            (trace,) = memory._session.traces()
+            least.append(min(point.base_bytes for point in trace.points) - before)
+    assert least[1] - least[0] == pytest.approx(5 << 20, rel=0.01)
 
 
 def test_costs_are_shares_and_slowdowns(made: tuple[Workload, Profile], tmp_path: Path) -> None:

@@ -94,6 +94,18 @@ def test_values_arrive_in_their_form(value: Value, fixed: bool) -> None:
         assert two.headers == (2 if number == 0 or not fixed else 0)
 
 
+@pytest.mark.parametrize("fixed", [True, False])
+def test_what_came_late_comes_early_from_the_next_step_on(fixed: bool) -> None:
+    two = Two(fixed)
+    floating = (PAIR[0], PAIR[2])
+    late = []
+    for _ in range(3):
+        two.step([PAIR, PAIR], [floating, floating])
+        late.append([end.late_bytes for end in two.ends])
+    sizes = [sum(t.nbytes for t in value) for value in (floating, PAIR)]
+    assert late == ([sizes, [0, 0], [0, 0]] if fixed else [[0, 0]] * 3)
+
+
 def test_gradients_have_no_headers_and_no_integers() -> None:
     form = Form.of(PAIR)
     assert form.gradient().parts == ((torch.float32, (2, 3)), (torch.bfloat16, (1,)))
