@@ -4,7 +4,8 @@ Arms take turns instead of running one after the other; an arm is judged by its 
 the mean of all that was tried in it (model selection is a problem of maxima); scores are scaled
 before the softmax; the number of rounds follows from how many evaluations the budget allows; an arm
 without a reward is thought to be as good as the best; failures lower a score by their probability,
-and cost what they cost. docs/decisions/0091 has the measurements.
+and cost what they cost; while dear arms are tried first, cheap ones that do well go on.
+docs/decisions/0091 and 0102 have the measurements.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from ithaca.tuners.book import Account, Book
 from ithaca.tuners.policies.boasf import filtered, keep_probabilities, softmax
 from ithaca.tuners.policies.policy import Policy, Pull, tuples
 
+CHEAP, MOST_PULLS = 0.75, 30
+"""Part of the mean first try that an arm costs at most to be cheap, and how often it is pulled at
+most before all arms were: with very many pulls the surrogate takes longer than they do."""
+
 
 def scaled(scores: Sequence[float]) -> list[float]:
     """Scores with mean 0 and standard deviation 1; all 0 if they are equal."""
@@ -28,6 +33,11 @@ def scaled(scores: Sequence[float]) -> list[float]:
         return [0.0] * len(scores)
     mean = float(np.mean(scores))
     return [(score - mean) / spread for score in scores]
+
+
+def first_cost_s(account: Account) -> float:
+    """Seconds of the first trial of an arm that has had one."""
+    return account.costs[min(account.costs)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,8 @@ class BoasfPlus(Policy[Turns]):
         explore: weight of the uncertainty bonus, in standard deviations of all rewards.
         temperature: of the softmax over scaled scores.
         power: to which the probabilities to keep an arm are raised; below 1 keeps more.
+        again: while arms are untried, seconds for those that were tried, for a second of first
+            tries; none where all arms cost the same.
     """
 
     name = "boasf+"
@@ -72,10 +84,12 @@ class BoasfPlus(Policy[Turns]):
         explore: float = 0.5,
         temperature: float = 0.5,
         power: float = 0.3,
+        again: float = 0.5,
     ) -> None:
         super().__init__(seed)
         self.most_rounds, self.pulls = most_rounds, pulls
         self.explore, self.temperature, self.power = explore, temperature, power
+        self.again = again
 
     def begin(self, arms: tuple[str, ...]) -> Turns:
         """Before the first pull."""
@@ -121,7 +135,7 @@ class BoasfPlus(Policy[Turns]):
         if state.round < 0:
             untried = [arm for arm in state.live if not book.accounts[arm].pulls]
             if untried:
-                return Pull(untried[0]), state
+                return Pull(self._cheap(state.live, book) or untried[0]), state
         if state.round < 0 or now_s >= state.ends_s:
             state = self._next_round(state, book, now_s)
         shares = self.shares(state.live, book)
@@ -131,6 +145,29 @@ class BoasfPlus(Policy[Turns]):
             for arm, before, share in zip(state.live, state.before, shares, strict=True)
         ]
         return Pull(state.live[had.index(min(had))]), state
+
+    def _cheap(self, live: Sequence[str], book: Book) -> str | None:
+        """The arm that is tried again before the next one is tried at all, if any is.
+
+        Of those that cost less than first tries do in the mean, it has had least of its share.
+        """
+        ended = [arm for arm in live if book.accounts[arm].costs]
+        firsts = [first_cost_s(book.accounts[arm]) for arm in ended]
+        if not ended:
+            return None
+        mean_s = math.fsum(firsts) / len(firsts)
+        more_s = math.fsum(book.accounts[arm].spent_s for arm in ended) - math.fsum(firsts)
+        left_s = self.again * math.fsum(firsts) - more_s
+        shares = self.shares(ended, book)
+        cheap = [
+            ((account.spent_s + cost) / share, arm, cost)
+            for arm, share in zip(ended, shares, strict=True)
+            if not (account := book.accounts[arm]).running
+            and account.pulls < MOST_PULLS
+            and (cost := account.mean_cost_s(mean_s)) <= CHEAP * mean_s
+        ]
+        _, arm, cost = min(cheap, default=(0.0, None, math.inf))
+        return arm if cost <= left_s else None
 
     @staticmethod
     def _had_s(account: Account, before: float, expected: float, now_s: float) -> float:

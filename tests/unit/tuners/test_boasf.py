@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ithaca.tuners.book import Book
-from ithaca.tuners.policies import boasf
+from ithaca.tuners.policies import boasf, boasf_plus
 from ithaca.tuners.policies.boasf import (
     Boasf,
     filtered,
@@ -120,6 +122,82 @@ def test_ours_takes_turns_and_keeps_the_best() -> None:
     assert "a" in state.live
     assert pulled.count("a") > 45
     assert pulled.count("c") < 15
+
+
+def pulled_first(costs: dict[str, float], values: dict[str, float]) -> list[str]:
+    """What is pulled up to the first try of the last arm, one trial after the other."""
+    policy, book = BoasfPlus(), Book(list(costs), budget_s=1e3)
+    state, pulled, now_s = policy.begin(book.arms), list[str](), 0.0
+    while set(pulled) != set(costs) and len(pulled) < 30 * len(costs):
+        choice = policy.next(state, book, now_s)
+        assert choice is not None
+        pull, state = choice
+        now_s += costs[pull.arm]
+        told(book, pull.arm, len(pulled), values[pull.arm], cost_s=costs[pull.arm])
+        pulled.append(pull.arm)
+    return pulled
+
+
+def test_cheap_arms_that_do_well_go_on_while_dear_ones_are_tried() -> None:
+    values = {"good": 0.9, "bad": 0.1, "dear": 0.5, "last": 0.5}
+    pulled = pulled_first({"good": 1.0, "bad": 1.0, "dear": 10.0, "last": 10.0}, values)
+    # 12 seconds of first tries: 6 for what costs no more than three quarters of their mean.
+    assert pulled[:3] == ["good", "bad", "dear"]
+    assert len(pulled) == 4 + 6
+    assert pulled.count("good") > 4
+    assert pulled.count("dear") == 1
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 100), st.floats(-1, 1)), min_size=2, max_size=8))
+def test_first_tries_wait_for_no_more_than_half_of_their_own_time(
+    given: list[tuple[float, float]],
+) -> None:
+    costs = {str(index): cost for index, (cost, _) in enumerate(given)}
+    values = {str(index): value for index, (_, value) in enumerate(given)}
+    pulled = pulled_first(costs, values)
+    assert set(pulled) == set(costs)
+    assert max(map(pulled.count, costs)) <= 30
+    first_s = again_s = 0.0
+    for place, arm in enumerate(pulled):
+        if arm in pulled[:place]:
+            again_s += costs[arm]
+            assert again_s <= 0.5 * first_s + 1e-9
+        else:
+            first_s += costs[arm]
+
+
+def test_arms_that_cost_the_same_are_all_tried_first() -> None:
+    arms = [str(number) for number in range(8)]
+    assert pulled_first(dict.fromkeys(arms, 2.0), dict.fromkeys(arms, 0.5)) == arms
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<= CHEAP * mean_s", "<= 2 * mean_s"),
+        ("self.again * math.fsum(firsts) - more_s", "self.again * math.fsum(firsts)"),
+        ("(account.spent_s + cost) / share", "share"),
+    ],
+)
+def test_a_wrong_rule_for_cheap_arms_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    """The control: each mutant fails one of the cases above."""
+    mutant = mutated(monkeypatch, boasf_plus, old, new)
+    monkeypatch.setattr(sys.modules[__name__], "BoasfPlus", mutant.BoasfPlus)
+    cases = (
+        test_cheap_arms_that_do_well_go_on_while_dear_ones_are_tried,
+        test_arms_that_cost_the_same_are_all_tried_first,
+    )
+
+    def fails(case: Callable[[], None]) -> bool:
+        try:
+            case()
+        except AssertionError:
+            return True
+        return False
+
+    assert any(map(fails, cases))
 
 
 @pytest.mark.parametrize(
