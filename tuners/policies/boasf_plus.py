@@ -82,8 +82,8 @@ class BoasfPlus(Policy[Turns]):
         most_rounds: int = 8,
         pulls: float = 2.0,
         explore: float = 0.5,
-        temperature: float = 0.5,
-        power: float = 0.3,
+        temperature: float = 0.25,
+        power: float = 0.6,
         again: float = 0.5,
     ) -> None:
         super().__init__(seed)
