@@ -203,7 +203,8 @@ class Planning:
             self._speed.observe(trace, makers, made_of(self._names, moments))
             trace = with_operators(trace, makers, self._speed.bytes_per_s)
         trace = with_blocks(trace, inputs)
-        # The first step of an optimizer leaves state behind that was not there when it began.
+        # What coming steps hold and this one did not, or not from its begin on: state that the
+        # first step of an optimizer leaves behind, and what the caller foresees.
         grown = max(0, self._floating() - self._start) + later_bytes
         if grown > 0:
             points = (replace(part, base_bytes=part.base_bytes + grown) for part in trace.points)

@@ -350,7 +350,7 @@ def _lives(names: Names, moments: Sequence[Sequence[int]]) -> list[_Life]:
         elif what == USE:
             life.first_use = at if life.first_use is None else life.first_use
             life.last_use = at
-            if life.noted and life not in again:
+            if life.noted:
                 again.append(life)
         elif what == FREED and not life.noted:
             life.freed = at

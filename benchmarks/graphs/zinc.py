@@ -32,7 +32,8 @@ TRIAL_EPOCHS, TRIAL_SEED = 4, 100
 EPOCHS, SEEDS = 30, (0, 1, 2)
 CONTROL = "gine"
 CONTROL_EPOCHS = 300
-# A step of PPGN takes twenty of ours: it is trained for fewer epochs, and so is ours beside it.
+# A step of PPGN takes more than twenty of ours: it is trained for fewer epochs, and ours beside it
+# for as many.
 SLOW, SHORT_EPOCHS = "ppgn", 15
 SHORT = ("csgnn", SLOW)
 PARAMETERS = 100_000

@@ -111,11 +111,11 @@ class Courier:
         self._used: set[tuple[int, int]] = set()
         self._sent: dict[tuple[int, int], Form] = {}
         self._parcels: dict[Key, Parcel] = {}
-        self._latest = self.late_bytes = 0
+        self._late = self.late_bytes = 0
 
     def end_step(self) -> None:
         """The step is over everywhere: forget its messages, remember its shapes."""
-        self.late_bytes, self._latest = self._latest, 0
+        self.late_bytes, self._late = self._late, 0
         if self._fixed:
             self._known |= self._used
         self._used.clear()
@@ -160,7 +160,7 @@ class Courier:
 
     def _came_late(self, form: Form) -> None:
         if self._fixed:
-            self._latest = max(self._latest, form.nbytes)
+            self._late = max(self._late, form.nbytes)
 
     def post(self, action: Transfer) -> None:
         """Post the receive of ``action``."""

@@ -152,12 +152,11 @@ class BoasfPlus(Policy[Turns]):
         Of those that cost less than first tries do in the mean, it has had least of its share.
         """
         ended = [arm for arm in live if book.accounts[arm].costs]
-        firsts = [first_cost_s(book.accounts[arm]) for arm in ended]
         if not ended:
             return None
-        mean_s = math.fsum(firsts) / len(firsts)
-        more_s = math.fsum(book.accounts[arm].spent_s for arm in ended) - math.fsum(firsts)
-        left_s = self.again * math.fsum(firsts) - more_s
+        first_s = math.fsum(first_cost_s(book.accounts[arm]) for arm in ended)
+        more_s = math.fsum(book.accounts[arm].spent_s for arm in ended) - first_s
+        mean_s, left_s = first_s / len(ended), self.again * first_s - more_s
         shares = self.shares(ended, book)
         cheap = [
             ((account.spent_s + cost) / share, arm, cost)

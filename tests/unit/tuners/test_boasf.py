@@ -175,7 +175,7 @@ def test_arms_that_cost_the_same_are_all_tried_first() -> None:
     ("old", "new"),
     [
         ("<= CHEAP * mean_s", "<= 2 * mean_s"),
-        ("self.again * math.fsum(firsts) - more_s", "self.again * math.fsum(firsts)"),
+        ("self.again * first_s - more_s", "self.again * first_s"),
         ("(account.spent_s + cost) / share", "share"),
     ],
 )
