@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     words = ["run", arguments.job, *kept, f"folder={folder}"]
     if arguments.detach:
         return _detach([*words, *(["--resume"] if arguments.resume else [])], loaded, folder)
-    again = " ".join(["ithaca", *words, "--resume"])
+    again = shlex.join(["ithaca", *words, "--resume"])
     return _train(loaded, folder, arguments.resume, again)
 
 

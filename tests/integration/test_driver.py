@@ -100,7 +100,7 @@ def alive(pid: int) -> bool:
 
 
 def test_ctrl_c_finishes_the_step_and_tells_how_to_go_on(start: Callable[..., Driver]) -> None:
-    driver = start()
+    driver = start("faults=[]")
     until(driver.trains, "training")
     # A terminal sends Ctrl-C to the whole foreground group.
     os.killpg(driver.process.pid, signal.SIGINT)
@@ -109,6 +109,7 @@ def test_ctrl_c_finishes_the_step_and_tells_how_to_go_on(start: Callable[..., Dr
     assert "Traceback" not in output
     assert output.splitlines()[-1].startswith(f"to go on: ithaca run {driver.job}")
     assert output.splitlines()[-1].endswith(f"folder={driver.run_folder} --resume")
+    assert " 'faults=[]' " in output.splitlines()[-1], "a shell would take it for a pattern"
     last = driver.events()[-1]
     assert isinstance(last, RunEnded)
     assert last.outcome == "drained"
