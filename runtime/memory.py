@@ -104,11 +104,13 @@ class WorkerMemory:
                 session.__exit__(type(error), error, None)
             except BudgetError as refused:
                 needed = refused.needed_bytes
-        disk = "" if self._config.folder else ", or give a memory.folder with a memory.limit"
+        more = "" if self._config.recompute else ", or leave memory.recompute away"
+        if not self._config.folder:
+            more = ", or give a memory.folder with a memory.limit"
         return BudgetError(
             f"the memory budget of {about_size(budget)} is too small for this worker: at least "
             f"{needed} bytes ({about_size(needed)}) are needed to get past this point; set "
-            f"memory.budget to more than that{disk}. {error}",
+            f"memory.budget to more than that{more}. {error}",
             needed,
             budget,
         )
@@ -153,7 +155,11 @@ class WorkerMemory:
     def _open(self, program: Program, modules: tuple[nn.Module, ...]) -> None:
         config = self._config
         session = MemorySession(
-            Held(self._trainer), self._budget(program), folder=config.folder, limit=config.limit
+            Held(self._trainer),
+            self._budget(program),
+            folder=config.folder,
+            limit=config.limit,
+            recompute=config.recompute,
         )
         session.__enter__()
         self._session, self._modules = session, modules

@@ -8,6 +8,7 @@ warm: a new assignment replaces the layers and connections of the one before, no
 from __future__ import annotations
 
 import faulthandler
+import gc
 import hashlib
 import os
 import platform
@@ -207,8 +208,13 @@ class Worker:
         with self._ended:
             part, self._part = self._part, None
             self._ended.notify_all()
-        if part is not None:
-            part.close()
+        if part is None:
+            return
+        part.close()
+        del part
+        # Its threads and callbacks hold each other in cycles, and with them layers, gradients and
+        # copies: the next assignment must not find them in its memory.
+        gc.collect()
 
     def _current(self) -> _Part:
         if self._part is None:

@@ -15,6 +15,7 @@ from typing import Any
 from ithaca.tuners.arm import Arm, arm_of
 from ithaca.tuners.book import Book
 from ithaca.tuners.ladder import Fidelity, promotable
+from ithaca.tuners.patience import patience_s
 from ithaca.tuners.policies.registry import find_policy
 from ithaca.tuners.space import Config, Value
 from ithaca.tuners.surrogates.registry import find_surrogate
@@ -33,7 +34,7 @@ class Settings:
         budget_s: seconds from the first ask to the end of the last trial; None for no end.
         num_trials: trials in all; None for no end. Policies that divide a budget divide this one
             if there is no other.
-        cap_s: longest time for one trial.
+        cap_s: longest time for one trial; if None, what the policy has patience for.
         workers: trials that run at once.
         surrogate: name; the policy's own choice if None.
         startup: random configurations in each arm; the policy's own number if None.
@@ -278,10 +279,21 @@ class Search:
             mine = [t for t in everybody if full or t.arm == pull.arm]
             trial = promotable(mine, everybody, ladder, self._book.reward)
             if trial is not None:
-                return self._go_on(trial, ladder.after(trial.fidelity), limit_s, now_s)
+                target = ladder.after(trial.fidelity)
+                left_s = self._patience_s(trial.arm, target) - trial.cost_s
+                return self._go_on(trial, target, min(limit_s, max(left_s, 0.0)), now_s)
         if full:
             return None
+        first = ladder.rungs()[0] if ladder is not None else None
+        limit_s = min(limit_s, self._patience_s(pull.arm, first))
         return self._begin(pull.arm, self._proposed(pull.arm), limit_s, now_s)
+
+    def _patience_s(self, arm: str, target: int | None) -> float:
+        """What a trial of an arm may cost; a cap in the settings is the user's own word on that."""
+        s = self.settings
+        if self._policy.patient or s.budget_s is None or s.cap_s is not None:
+            return math.inf
+        return patience_s((t for t in self.trials.values() if t.arm == arm), target, s.budget_s)
 
     def _proposed(self, arm: str) -> Config:
         """An arm's default first, then what its surrogate says."""

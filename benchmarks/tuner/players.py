@@ -143,7 +143,8 @@ def ours(
 ) -> Make:
     """One of our policies; ``most`` arms from halves, None for all of them.
 
-    ``defaults``: in model selection each model's default is tried first.
+    ``climbs``: trains in rungs, on tables that know partial trainings; ``defaults``: in model
+    selection each model's default is tried first.
     """
 
     def make(table: Table, budget_s: float, seed: int) -> Player:
@@ -151,7 +152,7 @@ def ours(
             arms = whole(table.space) if most == 1 else blocks(table.space, most)
         else:
             arms = models(dict(table.space), defaults=table.defaults if defaults else None)
-        fidelity = Fidelity(LEAST, table.epochs, FACTOR) if climbs else None
+        fidelity = Fidelity(LEAST, table.epochs, FACTOR) if climbs and table.partly else None
         settings = Settings(
             policy=policy, seed=seed, budget_s=budget_s, **{"fidelity": fidelity, **more}
         )
@@ -175,7 +176,7 @@ PLAYERS: dict[str, Entry] = {
     "boasf+": Entry(ours("boasf+", defaults=True)),
     "boasf+ blind": Entry(ours("boasf+"), single=False),
     "boasf+ 4 arms": Entry(ours("boasf+", 4), models=False),
-    "boasf+ ladder": Entry(ours("boasf+", climbs=True), models=False, climbs=True),
+    "boasf+ ladder": Entry(ours("boasf+", climbs=True), models=False),
     "boasf": Entry(ours("boasf", None)),
     "boasf 4 arms": Entry(ours("boasf", 4), models=False),
     "maxucb": Entry(ours("maxucb", 4)),

@@ -49,6 +49,8 @@ class MemoryConfig(Section):
     computed again instead. The file in it has no name and is gone when the worker ends."""
     limit: Size | None = None
     """Bytes that one worker may fill in ``folder``."""
+    recompute: bool = True
+    """Whether layers may be computed again instead of being kept."""
 
     @model_validator(mode="after")
     def _goes_together(self) -> MemoryConfig:
@@ -60,6 +62,11 @@ class MemoryConfig(Section):
             )
         if self.limit is not None and self.folder is None:
             raise BadValue("memory.limit", "is for a memory.folder, and there is none")
+        if not self.recompute and self.folder is None:
+            raise BadValue(
+                "memory.recompute",
+                "false needs a memory.folder: without one nothing is left to do under a budget",
+            )
         return self
 
     def bytes_for(self, fixed: int, movable: int) -> int | None:

@@ -56,7 +56,8 @@ class TuneConfig(Section):
     trials: int | None = Field(default=None, ge=1)
     """At most so many."""
     cap: Seconds | None = None
-    """Longest time of one trial."""
+    """Longest time of one trial. Without it ``boasf+`` ends trials that take five times as long as
+    the mean, unless that is less than a twentieth of the budget."""
     workers: int = Field(default=2, ge=1, le=512)
     """Trials that run at once, each in a process of its own."""
     spares: int = Field(default=0, ge=0, le=64)

@@ -89,6 +89,10 @@ class Busy:
     partner: int
 
 
+OUT_OF_TIME = "out of time"
+"""How trials are counted whose time was used up: they did not break."""
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """How a search stands.
@@ -98,7 +102,7 @@ class Summary:
         budget_s: of the search.
         best: value of the best trial; None without one.
         config: of the best trial, in full.
-        trials: how many there are by state.
+        trials: how many there are by state; those whose time was used up under a name of their own.
         arms: that may still be chosen, of how many.
         running: process, trial and step of every run.
         lost: processes that were lost.
@@ -199,7 +203,9 @@ class Coordinator:
         """How it stands."""
         best, counts = self.search.best, dict[str, int]()
         for trial in self.search.trials.values():
-            counts[trial.state.value] = counts.get(trial.state.value, 0) + 1
+            late = trial.failure is Failure.TIME
+            state = OUT_OF_TIME if late else trial.state.value
+            counts[state] = counts.get(state, 0) + 1
         now_s = self._now()
         seen = self.crew.seen
         return Summary(

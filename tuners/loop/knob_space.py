@@ -15,6 +15,7 @@ HARMLESS = (
     "layout.schedule",
     "layout.split",
     "memory.budget",
+    "memory.recompute",
     "checkpoint.every",
     "integrity.state",
     "integrity.wire",

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from ithaca.runtime.report.wording import clock, figure, plural, printable
-from ithaca.tuners.loop.coordinator import Summary
+from ithaca.tuners.loop.coordinator import OUT_OF_TIME, Summary
 from ithaca.tuners.space import Config
 
 _LINE_S = 5.0
@@ -51,7 +51,8 @@ def line(summary: Summary) -> str:
         f"{clock(max(summary.budget_s - summary.now_s, 0.0))} left",
         best,
         f"{plural(number, 'trial')} ({counts.get('running', 0)} running, "
-        f"{counts.get('paused', 0)} paused, {counts.get('failed', 0)} failed)",
+        f"{counts.get('paused', 0)} paused, {counts.get(OUT_OF_TIME, 0)} out of time, "
+        f"{counts.get('failed', 0)} failed)",
     ]
     if arms > 1:
         parts.append(f"{len(alive)} of {arms} arms alive")

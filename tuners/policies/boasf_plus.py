@@ -4,8 +4,8 @@ Arms take turns instead of running one after the other; an arm is judged by its 
 the mean of all that was tried in it (model selection is a problem of maxima); scores are scaled
 before the softmax; the number of rounds follows from how many evaluations the budget allows; an arm
 without a reward is thought to be as good as the best; failures lower a score by their probability,
-and cost what they cost; while dear arms are tried first, cheap ones that do well go on.
-docs/decisions/0091 and 0102 have the measurements.
+and cost what they cost; while dear arms are tried first, cheap ones that do well go on; a trial
+that costs far more than others ends. docs/decisions/0091, 0102 and 0103 have the measurements.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class BoasfPlus(Policy[Turns]):
     """
 
     name = "boasf+"
+    patient = False
 
     def __init__(
         self,

@@ -28,10 +28,12 @@ class Policy(ABC, Generic[S]):
     Attributes:
         name: in files and on the command line.
         guided: whether configurations inside an arm come from a surrogate; else at random.
+        patient: whether a trial may cost any multiple of what others do.
     """
 
     name: ClassVar[str]
     guided: ClassVar[bool] = True
+    patient: ClassVar[bool] = True
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

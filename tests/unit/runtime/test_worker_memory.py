@@ -101,6 +101,27 @@ def test_what_is_there_all_the_time_does_not_cost_the_plan(
     del held
 
 
+def test_without_recompute_all_of_it_goes_to_the_disk(
+    made: tuple[Workload, Profile], tmp_path: Path
+) -> None:
+    workload, profile = made
+    allocator.install()
+    reference = job_of(workload, EXACT).run(4)
+    told = []
+    for recompute in (True, False):
+        job = job_of(workload, EXACT)
+        disk = {"folder": str(tmp_path), "limit": "1GiB", "recompute": recompute}
+        with under(job, MemoryConfig.model_validate({"budget": "20%", **disk}), profile) as memory:
+            assert steps(job, memory, 4) == reference
+            told.append(memory.used(0, 4))
+    mixed, moved = told
+    assert mixed is not None
+    assert moved is not None
+    assert {action for _, _, action, _ in moved.decisions} <= {"keep", "swap"}
+    assert moved.replays == moved.recompute_s == 0
+    assert mixed.replays > 0
+
+
 def test_room_is_left_for_what_is_received_ahead_once_shapes_are_known(
     made: tuple[Workload, Profile],
 ) -> None:

@@ -46,6 +46,8 @@ def test_what_is_no_percentage(text: str) -> None:
         ("memory.budget=40% memory.folder=x", "is needed with memory.folder"),
         ("memory.budget=40% memory.limit=1GiB", "is for a memory.folder"),
         ("memory.budget=40% cluster.device=cuda", "counted in the memory of the CPU"),
+        ("memory.budget=40% memory.recompute=false", "needs a memory.folder"),
+        ("memory.recompute=false", "needs a memory.folder"),
         ("memory.bugdet=40%", "did you mean 'budget'"),
     ],
 )
