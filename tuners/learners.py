@@ -2,8 +2,8 @@
 
 Ranges are those in common use (auto-sklearn, HPOBench), on the scales that they are used on.
 Learners whose time grows without bound have a limit on their iterations. What is tried of a learner
-first is scikit-learn's default, or what of the space is next to it; learners that cost little come
-first (decision 0100).
+first is scikit-learn's default, or what of the space is next to it, and a smaller one where that
+takes long; learners that cost little come first (decisions 0100 and 0104).
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ _TREES = _space(
     criterion=Choice(("gini", "entropy")),
 )
 
-_DEFAULT_TREES: Config = {
-    "n_estimators": 100,
+_FIRST_TREES: Config = {
+    "n_estimators": 30,
     "max_features": 0.3,
     "min_samples_leaf": 1,
     "criterion": "gini",
@@ -155,7 +155,7 @@ CLASSIFIERS: Mapping[str, Learner] = {
         ),
         {"C": 1.0, "kernel": "rbf", "gamma": 0.05},
     ),
-    "extra_trees": Learner(partial(_forest, "ExtraTreesClassifier"), _TREES, _DEFAULT_TREES),
+    "extra_trees": Learner(partial(_forest, "ExtraTreesClassifier"), _TREES, _FIRST_TREES),
     "mlp": Learner(
         partial(_scaled, _perceptron),
         _space(
@@ -164,7 +164,7 @@ CLASSIFIERS: Mapping[str, Learner] = {
             alpha=Float(1e-7, 0.1, log=True),
             learning_rate_init=Float(1e-4, 0.1, log=True),
         ),
-        {"width": 100, "depth": 1, "alpha": 1e-4, "learning_rate_init": 1e-3},
+        {"width": 50, "depth": 1, "alpha": 1e-4, "learning_rate_init": 1e-2},
     ),
     "boosting": Learner(
         _boosting,
@@ -174,9 +174,9 @@ CLASSIFIERS: Mapping[str, Learner] = {
             max_leaf_nodes=Int(3, 63, log=True),
             l2_regularization=Float(1e-6, 10.0, log=True),
         ),
-        {"learning_rate": 0.1, "max_iter": 100, "max_leaf_nodes": 31, "l2_regularization": 1e-6},
+        {"learning_rate": 0.1, "max_iter": 30, "max_leaf_nodes": 31, "l2_regularization": 1e-6},
     ),
-    "random_forest": Learner(partial(_forest, "RandomForestClassifier"), _TREES, _DEFAULT_TREES),
+    "random_forest": Learner(partial(_forest, "RandomForestClassifier"), _TREES, _FIRST_TREES),
 }
 """Ten learners by name."""
 
