@@ -48,7 +48,8 @@ class Tuner:
             ``random``.
         n_trials: trials in all, over all calls of :meth:`optimize`.
         timeout: seconds from the first ask to the end of the last trial.
-        cap_s: longest time for one trial.
+        cap_s: longest time for one trial; without it ``boasf+`` has patience for five times the
+            mean, or a twentieth of ``timeout``.
         seed: of every random number.
         surrogate: ``tpe`` (Optuna's) or ``random``.
         startup: random configurations in each arm before the surrogate is asked.
