@@ -150,16 +150,21 @@ class Worker:
         with self._ended:
             first, part.started = not part.started, True
             if not first:
-                self._ended.wait_for(lambda: part.end is not None or self._part is not part)
-                if part.end is None:
-                    raise RuntimeError("this worker was given another assignment")
-                return part.end
+                return self._same_end(part)
         torch.set_num_threads(self._threads)
         end = part.train()
         with self._ended:
             part.end = end
             self._ended.notify_all()
+            del part  # whoever waits for the end may want its memory back
         return end
+
+    def _same_end(self, part: _Part) -> Outcome | Trouble:
+        """That of a training that another call began; the lock is held."""
+        self._ended.wait_for(lambda: part.end is not None or self._part is not part)
+        if part.end is None:
+            raise RuntimeError("this worker was given another assignment")
+        return part.end
 
     def stand(self, generation: int) -> Standing:
         """Stand still for ``generation``; what this worker holds.
@@ -211,8 +216,11 @@ class Worker:
         if part is None:
             return
         part.close()
-        del part
-        # Its threads and callbacks hold each other in cycles, and with them layers, gradients and
+        with self._ended:
+            # The frames of its training hold layers; it ends, for it was expelled.
+            self._ended.wait_for(lambda: part is None or part.at_rest, part.flush_s)
+            part = None
+        # Threads and callbacks hold each other in cycles, and with them layers, gradients and
         # copies: the next assignment must not find them in its memory.
         gc.collect()
 
@@ -304,6 +312,11 @@ class _Part:
         )
         self._heart.start()
         self._attendance.start()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no training is under way."""
+        return not self.started or self.end is not None
 
     def _dial(self) -> ControlClient:
         a = self._assignment
