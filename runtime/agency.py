@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -118,14 +119,25 @@ class Agency:
                 came.append(Hired(worker, None, None, str(answer)))
         return came
 
-    def dismiss(self) -> None:
-        """End all workers at once."""
+    @property
+    def workers(self) -> frozenset[int]:
+        """Those that were asked for and have not been ended here."""
+        return frozenset(self._actors)
+
+    def end(self, workers: Iterable[int]) -> None:
+        """End these, also those that have not come up yet; their slots are free again."""
         import ray
 
-        if ray.is_initialized():
-            for actor in self._actors.values():
+        ended = set(workers)
+        self._begun = {future: w for future, w in self._begun.items() if w not in ended}
+        for worker in ended:
+            actor = self._actors.pop(worker, None)
+            if actor is not None and ray.is_initialized():
                 ray.kill(actor)
-        self._actors.clear()
+
+    def dismiss(self) -> None:
+        """End all workers at once."""
+        self.end(self.workers)
 
     def __enter__(self) -> Agency:
         return self

@@ -20,6 +20,7 @@ from ithaca.runtime.mission import Mission
 from ithaca.runtime.notes import HeadLost, Joined
 from ithaca.runtime.office import Office
 from ithaca.runtime.orders import Facts
+from ithaca.runtime.timeouts import Timeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class ControllerProcess:
         self._end: RunEnded | None = None
         self._refused = ""
         self._broken = ""
+        self._began = threading.Event()
+        self._introduced: set[int] = set()
 
     def begin(
         self,
@@ -69,6 +72,7 @@ class ControllerProcess:
         if self._office is None:
             crew = Crew(dict(zip(facts, actors, strict=True)), facts, join_s)
             self._office = Office(self._mission, crew)
+            self._began.set()
             threading.Thread(target=self._work, name="controller", daemon=True).start()
 
     def pulse(self, said_before: int) -> Pulse:
@@ -94,15 +98,25 @@ class ControllerProcess:
         facts: Facts | None,
         reason: str,
     ) -> None:
-        """A worker that was wanted came up, or why it did not."""
-        self._working().put(Joined(worker, actor, facts, reason))
+        """A worker that was wanted came up, or why it did not; told again, nothing happens."""
+        office = self._working()
+        if worker not in self._introduced:
+            self._introduced.add(worker)
+            office.put(Joined(worker, actor, facts, reason))
 
     def head_lost(self, reason: str) -> None:
         """The cluster's head is gone."""
         self._working().put(HeadLost(reason))
 
     def _working(self) -> Office:
-        assert self._office is not None, "the driver begins before it asks for anything"
+        """What :meth:`begin` made: that call may be under way in another thread.
+
+        Raises:
+            TimeoutError: the driver asked for something and has not begun.
+        """
+        bound_s = Timeouts.from_detect(self._mission.job.detect).join_s
+        if not self._began.wait(bound_s) or self._office is None:
+            raise TimeoutError(f"nobody began this controller within {bound_s:g} s")
         return self._office
 
     def _work(self) -> None:

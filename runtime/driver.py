@@ -67,7 +67,7 @@ class Driver:
         self._late_s = 0.0
         self._looked = time.monotonic()
         self._said = 0
-        self._begun = 0
+        self._begun: list[int] = []
         self._hired: list[Hired] = []
         self._drain = self._drain_told = False
         self._head = HeadWatch(cluster.address, mission.job.detect, cluster.probe)
@@ -107,6 +107,8 @@ class Driver:
             follower.close()
             self._head.stop()
             self._stop()
+            # They know this run alone, and the next one may need their slots.
+            self._agency.end(self._begun)
 
     # -- the controller's process
 
@@ -182,9 +184,8 @@ class Driver:
             raise UserError(pulse.refused)
         if pulse.broken:
             raise RuntimeError(f"the controller broke:\n{pulse.broken}")
-        while self._begun < pulse.wanted:
-            self._agency.begin()
-            self._begun += 1
+        while len(self._begun) < pulse.wanted:
+            self._begun.append(self._agency.begin())
         return pulse.end is not None
 
     def _stop(self) -> None:

@@ -104,9 +104,11 @@ class WorkerMemory:
                 session.__exit__(type(error), error, None)
             except BudgetError as refused:
                 needed = refused.needed_bytes
-        more = "" if self._config.recompute else ", or leave memory.recompute away"
+        more = ""
         if not self._config.folder:
             more = ", or give a memory.folder with a memory.limit"
+        elif not self._config.recompute:
+            more = ", or leave memory.recompute away"
         return BudgetError(
             f"the memory budget of {about_size(budget)} is too small for this worker: at least "
             f"{needed} bytes ({about_size(needed)}) are needed to get past this point; set "

@@ -133,7 +133,7 @@ class Training:
         """
         with self._changed:
             over = self._changed.wait_for(
-                lambda: self._met >= generation or self._left >= generation, bound_s
+                lambda: max(self._met, self._left) >= generation or self._expelled, bound_s
             )
             if self._met < generation:
                 if over:
@@ -155,24 +155,33 @@ class Training:
         """Stand still; what is held.
 
         Raises:
+            Expelled: this worker was expelled meanwhile.
             TimeoutError: the engine did not come to a named point within ``bound_s`` seconds.
         """
         self.fence(generation)
         with self._changed:
-            if not self._changed.wait_for(lambda: self._standing_still, bound_s):
-                raise TimeoutError(f"worker {self.worker} did not stand still in {bound_s:g} s")
+            self._await_still(bound_s)
             return self.trainer.standing(self.worker)
 
     def wait_still(self, bound_s: float) -> int:
         """Return when the engine stands still by itself, behind a step or at the end; the step.
 
         Raises:
+            Expelled: this worker was expelled meanwhile.
             TimeoutError: not within ``bound_s`` seconds.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._standing_still, bound_s):
-                raise TimeoutError(f"worker {self.worker} did not stand still in {bound_s:g} s")
+            self._await_still(bound_s)
             return self.trainer.step
+
+    def _await_still(self, bound_s: float) -> None:
+        """Wait until the engine stands still; the lock is held."""
+        self._changed.wait_for(lambda: self._standing_still or self._expelled, bound_s)
+        if self._standing_still:
+            return
+        if self._expelled:
+            raise Expelled(self._expelled)
+        raise TimeoutError(f"worker {self.worker} did not stand still in {bound_s:g} s")
 
     @property
     def over(self) -> bool:

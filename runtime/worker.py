@@ -19,7 +19,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -51,6 +51,7 @@ from ithaca.runtime.engine.wake import Graveyard
 from ithaca.runtime.estimate import static_profile
 from ithaca.runtime.events import FaultInjected
 from ithaca.runtime.faults.injector import Injector, Reach
+from ithaca.runtime.lease import Lease, Use, Vacant
 from ithaca.runtime.memory import WorkerMemory
 from ithaca.runtime.orders import Assignment, Deployment, Facts, NotSaved, Outcome, Saved, Trouble
 from ithaca.runtime.reports import Reports
@@ -85,8 +86,7 @@ class Worker:
         self._device = torch.device(device)
         self._address = interface_address(interface) if interface else None
         self._store: TCPStore | None = None
-        self._part: _Part | None = None
-        self._ended = threading.Condition()
+        self._lease: Lease[_Part] = Lease()
 
     def facts(self, address: str) -> Facts:
         """Who and where this worker is; ``address`` is the node's, if no interface was named."""
@@ -128,7 +128,7 @@ class Worker:
                 f"the run folder {assignment.folder} is not there on {socket.gethostname()}: "
                 "give a folder=... that every node of the cluster reaches"
             )
-        self._part = _Part(assignment, self._device, self._address or "127.0.0.1")
+        self._lease.hold(_Part(assignment, self._device, self._address or "127.0.0.1"))
 
     def adopt(self, deployment: Deployment) -> bool:
         """Enter a generation, and return when its workers have met.
@@ -139,32 +139,33 @@ class Worker:
             ChannelFailed: somebody did not come.
             TimeoutError: this worker's engine does not come to a named point.
         """
-        return self._current().adopt(deployment)
+        with self._lease.use() as use:
+            return use.thing.adopt(deployment)
 
     def train(self) -> Outcome | Trouble:
         """Train until the job ends or a drain was agreed on, or say what went wrong.
 
         The first call trains; further ones wait for the same end, as a new controller does.
         """
-        part = self._current()
-        with self._ended:
-            first, part.started = not part.started, True
-            if not first:
-                return self._same_end(part)
-        torch.set_num_threads(self._threads)
-        end = part.train()
-        with self._ended:
-            part.end = end
-            self._ended.notify_all()
-            del part  # whoever waits for the end may want its memory back
-        return end
+        with self._lease.use() as use:
+            with self._lease.changed:
+                first, use.thing.started = not use.thing.started, True
+                if not first:
+                    return self._same_end(use)
+            torch.set_num_threads(self._threads)
+            end = use.thing.train()
+            with self._lease.changed:
+                use.thing.end = end
+                self._lease.changed.notify_all()
+            return end
 
-    def _same_end(self, part: _Part) -> Outcome | Trouble:
+    def _same_end(self, use: Use[_Part]) -> Outcome | Trouble:
         """That of a training that another call began; the lock is held."""
-        self._ended.wait_for(lambda: part.end is not None or self._part is not part)
-        if part.end is None:
+        lease = self._lease
+        lease.changed.wait_for(lambda: use.thing.end is not None or not lease.holds(use.thing))
+        if use.thing.end is None:
             raise RuntimeError("this worker was given another assignment")
-        return part.end
+        return use.thing.end
 
     def stand(self, generation: int) -> Standing:
         """Stand still for ``generation``; what this worker holds.
@@ -175,24 +176,26 @@ class Worker:
         Raises:
             TimeoutError: the engine does not come to a named point.
         """
-        part = self._current()
-        standing = part.stand(generation)
-        with self._ended:
-            if part.training.over and part.started:
-                self._ended.wait_for(lambda: part.end is not None, part.flush_s)
-                if isinstance(part.end, Outcome):
-                    part.started, part.end = False, None
-        return standing
+        with self._lease.use() as use:
+            standing = use.thing.stand(generation)
+            with self._lease.changed:
+                if use.thing.training.over and use.thing.started:
+                    self._lease.changed.wait_for(
+                        lambda: use.thing.end is not None, use.thing.flush_s
+                    )
+                    if isinstance(use.thing.end, Outcome):
+                        use.thing.started, use.thing.end = False, None
+            return standing
 
     def pause(self) -> int:
         """Let everybody stand still behind the step; its number, once this worker does."""
-        return self._current().pause()
+        with self._lease.use() as use:
+            return use.thing.pause()
 
     def complain(self, reason: str) -> None:
         """Tell the controller why this worker cannot be counted on much longer."""
-        part = self._part
-        if part is not None:
-            part.complain(reason)
+        with suppress(Vacant), self._lease.use() as use:
+            use.thing.complain(reason)
 
     def dump(self) -> str:
         """The stacks of all threads that run Python, innermost call last."""
@@ -206,28 +209,15 @@ class Worker:
 
     def save(self, step: int, folder: str) -> Saved | NotSaved:
         """Write this worker's part of the checkpoint of ``step``."""
-        return self._current().save(step, folder)
+        with self._lease.use() as use:
+            return use.thing.save(step, folder)
 
     def release(self) -> None:
         """Give up layers, connections and the heart; the process stays warm."""
-        with self._ended:
-            part, self._part = self._part, None
-            self._ended.notify_all()
-        if part is None:
-            return
-        part.close()
-        with self._ended:
-            # The frames of its training hold layers; it ends, for it was expelled.
-            self._ended.wait_for(lambda: part is None or part.at_rest, part.flush_s)
-            part = None
+        self._lease.give_up(_Part.close)
         # Threads and callbacks hold each other in cycles, and with them layers, gradients and
         # copies: the next assignment must not find them in its memory.
         gc.collect()
-
-    def _current(self) -> _Part:
-        if self._part is None:
-            raise RuntimeError("this worker has no assignment")
-        return self._part
 
 
 class _Part:
@@ -313,11 +303,6 @@ class _Part:
         self._heart.start()
         self._attendance.start()
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether no training is under way."""
-        return not self.started or self.end is not None
-
     def _dial(self) -> ControlClient:
         a = self._assignment
         address = self._injector.route(a.control_address)
@@ -394,11 +379,12 @@ class _Part:
         """What this thread allocates is not the engine's."""
         return allocator.exempt() if self._memory is not None else nullcontext()
 
-    def close(self) -> None:
-        """End all threads; a training that is under way ends with an error."""
+    def close(self) -> float:
+        """End all threads, and calls that are under way with an error; in so many seconds."""
         self.training.expel("this worker got another assignment")
         self._attendance.stop(self._timeouts.grace_s)
         self._heart.stop(self._timeouts.grace_s)
+        return self.flush_s
 
     # -- the generation's channel
 

@@ -74,7 +74,7 @@ class Planning:
         held: parameters and buffers, and gradients, in bytes, now.
         inputs: of the blocks that ran in this step: the names of their inputs' storages.
         disk: whether there is one; without it, what has no plan is computed again.
-        recompute: whether single operators may be run again.
+        recompute: whether blocks and single operators may be run again.
     """
 
     def __init__(
@@ -194,15 +194,15 @@ class Planning:
         links = self._links()
         trace = trace_of(self._names, runs, moments, links, persistent, gradients)
         trace = with_states(trace, ops.memory_state_sizes().flatten().tolist())
-        inputs = {
-            run: tuple(self._names.identity(key, key, 0) for key in keys)
-            for run, keys in self._inputs().items()
-        }
         if self._recompute:
             makers = makers_of(self._names, moments)
             self._speed.observe(trace, makers, made_of(self._names, moments))
             trace = with_operators(trace, makers, self._speed.bytes_per_s)
-        trace = with_blocks(trace, inputs)
+            inputs = {
+                run: tuple(self._names.identity(key, key, 0) for key in keys)
+                for run, keys in self._inputs().items()
+            }
+            trace = with_blocks(trace, inputs)
         # What coming steps hold and this one did not, or not from its begin on: state that the
         # first step of an optimizer leaves behind, and what the caller foresees.
         grown = max(0, self._floating() - self._start) + later_bytes

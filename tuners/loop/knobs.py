@@ -147,9 +147,10 @@ class LiveJob:
         lost = [worker for worker, answer in answers.items() if isinstance(answer, Silence)]
         if not lost:
             return
+        for worker in lost:
+            self._crew.kill(worker)  # its slot is needed
         fresh = self._agency.hire(len(lost))
         for worker, number in zip(lost, sorted(fresh.facts), strict=True):
-            self._crew.kill(worker)
             self._crew.add(worker, fresh.actors[number], fresh.facts[number])
 
 

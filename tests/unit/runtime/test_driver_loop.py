@@ -6,6 +6,7 @@ The controller is a script of answers; time passes when the driver waits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +57,7 @@ class World:
     killed: list[int] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
     begun: int = 0
+    dismissed: list[int] = field(default_factory=list)
     arrivals: list[Hired] = field(default_factory=list)
     heard: list[Event] = field(default_factory=list)
     reason: str = ""
@@ -109,7 +111,9 @@ class Made:
         monkeypatch.setattr(driver_module, "Office", self._office)
         monkeypatch.setattr(Driver, "_start", lambda _: world)
         monkeypatch.setattr(Driver, "_stop", lambda _: None)
-        agency = SimpleNamespace(begin=self._begin, arrived=self._arrived)
+        agency = SimpleNamespace(
+            begin=self._begin, arrived=self._arrived, end=world.dismissed.extend
+        )
         crew = Crew(dict.fromkeys(range(2), "handle"), dict(list(facts_of(2).items())), 1.0)
         self.mission = mission_of(folder, 0, detect=f"{DETECT_S:g}s")
         self.driver = Driver(
@@ -117,8 +121,9 @@ class Made:
             cast("Agency", agency), crew, [world.heard.append],
         )  # fmt: skip
 
-    def _begin(self) -> None:
+    def _begin(self) -> int:
         self.world.begun += 1
+        return 4 + self.world.begun
 
     def _arrived(self) -> list[Hired]:
         arrived, self.world.arrivals = self.world.arrivals, []
@@ -212,6 +217,24 @@ def test_who_is_wanted_is_hired_once_and_introduced_to_every_controller(make: Ma
     assert made.world.begun == 2
     joined = [given for name, given in made.world.calls if name == "joined"]
     assert joined == [(5, "its handle", newcomer.facts, "")] * 2
+
+
+@pytest.mark.parametrize(
+    "end", [pulse(7, END, wanted=2), pulse(7, refused="its layers fit nowhere", wanted=2)]
+)
+def test_who_was_begun_is_ended_with_the_run_whether_it_came_or_not(make: Make, end: Pulse) -> None:
+    """It would come up in a later run, which knows nothing of it."""
+
+    def script() -> Script:
+        yield pulse(7, wanted=1)
+        made.world.arrivals = [Hired(5, "its handle", facts_of(1)[0], "")]
+        yield pulse(7, wanted=2)
+        yield end
+
+    made = make(script())
+    with suppress(UserError):
+        made.driver.run()
+    assert made.world.dismissed == [5, 6]
 
 
 def test_a_wish_to_drain_reaches_every_controller_once(make: Make) -> None:

@@ -23,6 +23,7 @@ from ithaca.swap.errors import BudgetError
 from tests.helpers.held_memory import held_bytes
 from tests.helpers.real_job import write_job
 from tests.helpers.virtual_job import BF16, EXACT, Record, VirtualJob, layout
+from tests.unit.swap.even_times import USUAL_SECONDS, set_times
 
 LM = {
     "use": "lm",
@@ -102,8 +103,10 @@ def test_what_is_there_all_the_time_does_not_cost_the_plan(
 
 
 def test_without_recompute_all_of_it_goes_to_the_disk(
-    made: tuple[Workload, Profile], tmp_path: Path
+    made: tuple[Workload, Profile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Even where the disk is so slow that layers would be computed again."""
+    set_times(monkeypatch, lambda: USUAL_SECONDS, lambda: 1e6)
     workload, profile = made
     allocator.install()
     reference = job_of(workload, EXACT).run(4)
@@ -111,7 +114,7 @@ def test_without_recompute_all_of_it_goes_to_the_disk(
     for recompute in (True, False):
         job = job_of(workload, EXACT)
         disk = {"folder": str(tmp_path), "limit": "1GiB", "recompute": recompute}
-        with under(job, MemoryConfig.model_validate({"budget": "20%", **disk}), profile) as memory:
+        with under(job, MemoryConfig.model_validate({"budget": "50%", **disk}), profile) as memory:
             assert steps(job, memory, 4) == reference
             told.append(memory.used(0, 4))
     mixed, moved = told

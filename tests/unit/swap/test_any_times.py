@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ithaca.swap.plan import Action
 from ithaca.swap.session import MemorySession
-from tests.unit.swap.even_times import any_times
+from tests.unit.swap.even_times import USUAL_SECONDS, any_times, set_times
 from tests.unit.swap.tiny import CASES, Outcome, train
 
 _WITHOUT: dict[str, Outcome] = {}
@@ -30,6 +31,28 @@ def test_any_times_keep_the_budget_and_the_bits(
     any_times(monkeypatch, seed)
     taken = train(CASES[name], budget=reference.budget(share), folder=tmp_path)
     assert taken.same_as(reference)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_a_plan_computes_again_only_what_the_session_does(
+    name: str, recompute: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even from a slow disk; the control: where it may, it does."""
+    reference = without(name)
+    set_times(monkeypatch, lambda: USUAL_SECONDS, lambda: 1e6)
+    seen: list[MemorySession] = []
+    taken = train(
+        CASES[name],
+        budget=reference.budget(0.5),
+        folder=tmp_path,
+        prepare=seen.append,
+        recompute=recompute,
+    )
+    assert taken.same_as(reference)
+    plans = seen[0].report().plans.values()
+    actions = {decision.action for plan in plans for decision in plan.decisions}
+    assert (Action.RECOMPUTE in actions) == recompute
 
 
 def test_times_change_what_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,6 +164,7 @@ def train(
     prepare: Callable[[MemorySession], None] = lambda _memory: None,
     limit: int = 1 << 30,
     host: int | None = None,
+    recompute: bool = True,
 ) -> Outcome:
     """Trains from a fixed seed, in a session if there is a budget."""
     allocator.install()
@@ -191,7 +192,13 @@ def train(
         loop(None)
     else:
         disk = {} if folder is None else {"folder": folder, "limit": limit}
-        with MemorySession(model, budget, host=host, **disk) as memory:  # type: ignore[arg-type]
+        with MemorySession(
+            model,
+            budget,
+            host=host,
+            recompute=recompute,
+            **disk,  # type: ignore[arg-type]
+        ) as memory:
             prepare(memory)
             loop(memory)
             assert allocator.usage().peak <= budget

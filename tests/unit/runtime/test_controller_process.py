@@ -1,0 +1,89 @@
+"""What a driver asks of a controller's process, whichever of its calls comes first."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ithaca.runtime import controller_process
+from ithaca.runtime.controller_process import ControllerProcess
+from ithaca.runtime.notes import HeadLost, Joined
+from tests.helpers.fake_crew import facts_of
+from tests.helpers.fake_crew import mission as mission_of
+
+NEW = (5, "its handle", facts_of(1)[0], "")
+
+
+class Begun(threading.Event):
+    """Tells when somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """As an event; never longer than a test may."""
+        self.waiting.set()
+        return super().wait(60 if timeout is None else min(timeout, 60))
+
+
+@pytest.fixture
+def notes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What the office is told."""
+    told: list[object] = []
+    ended = SimpleNamespace(put=told.append, work=lambda: None, said=(), wanted=0)
+    monkeypatch.setattr(controller_process, "Office", lambda *_: ended)
+    return told
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> ControllerProcess:
+    """One that nobody has begun."""
+    made = ControllerProcess(mission_of(tmp_path, 0, detect="1s"))
+    made._began = Begun()
+    return made
+
+
+def test_who_joins_while_it_begins_is_not_forgotten(
+    process: ControllerProcess, notes: list[object]
+) -> None:
+    """Calls of the driver run in threads: an earlier one may end later."""
+    calls = [
+        threading.Thread(target=process.joined, args=NEW),
+        threading.Thread(target=process.head_lost, args=("the head is gone",)),
+    ]
+    for call in calls:
+        call.start()
+    assert isinstance(process._began, Begun)
+    assert process._began.waiting.wait(60)
+    assert notes == []
+    process.begin(facts_of(2), 1.0, "handle", "handle")
+    for call in calls:
+        call.join(60)
+    assert sorted(notes, key=str) == [HeadLost("the head is gone"), Joined(*NEW)]
+
+
+def test_who_is_introduced_again_has_joined_once(
+    process: ControllerProcess, notes: list[object]
+) -> None:
+    """A driver that does not know yet of a new process says everything again when it does."""
+    process.begin(facts_of(2), 1.0, "handle", "handle")
+    process.joined(*NEW)
+    process.joined(*NEW)
+    process.joined(6, *NEW[1:])
+    assert notes == [Joined(*NEW), Joined(6, *NEW[1:])]
+
+
+def test_one_that_nobody_begins_says_so(
+    process: ControllerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        controller_process.Timeouts,  # type: ignore[attr-defined]
+        "from_detect",
+        lambda _: SimpleNamespace(join_s=0.0),
+    )
+    with pytest.raises(TimeoutError, match="nobody began this controller within 0 s"):
+        process.head_lost("the head is gone")
