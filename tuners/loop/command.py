@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from textwrap import shorten
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from ithaca.tuners.loop.knobs import Stretch
 
 Say = Callable[[str], None]
+
+_REASON = 200
+"""Characters of a reason in a line of progress."""
 
 
 def tune(file: str, changes: list[str], resume: bool, out: TextIO, say: Say, began_s: float) -> int:
@@ -69,10 +73,6 @@ def _knobs(loaded: LoadedTune, folder: Path, say: Say) -> int:
     say(f"{t.name}: {settings} of the knobs of {loaded.job_file.name}, {t.stretch} steps at a time")
     folder.mkdir(parents=True, exist_ok=True)
 
-    def show(stretch: Stretch) -> None:
-        took = "failed" if stretch.seconds is None else f"{duration(stretch.seconds)} a step"
-        say(f"steps {stretch.first + 1} to {stretch.last}: {told(stretch.setting)}: {took}")
-
     ended = tune_knobs(
         loaded.job_file,
         Space.parse(t.knobs),
@@ -82,13 +82,25 @@ def _knobs(loaded: LoadedTune, folder: Path, say: Say) -> int:
         trials=t.trials,
         policy=t.policy,
         seed=t.seed,
-        tell=show,
+        tell=lambda stretch: say(stretch_line(stretch)),
     )
     how = "finished" if ended.finished else ended.end.outcome
     say(f"{how} after {ended.end.step} steps; state {ended.end.state_hash}")
     say(f"fastest: {told(ended.best)}")
     (folder / "best.json").write_text(json.dumps(dict(ended.best), indent=2) + "\n")
     return 0 if ended.finished else 1
+
+
+def stretch_line(stretch: Stretch) -> str:
+    """What came of some steps under one setting; the journal has all of a reason."""
+    setting = told(stretch.setting)
+    if stretch.seconds is None:
+        reason = shorten(stretch.reason, _REASON, placeholder=" ...")
+        return f"behind step {stretch.first}: {setting}: failed: {reason}"
+    return (
+        f"steps {stretch.first + 1} to {stretch.last}: {setting}: "
+        f"{duration(stretch.seconds)} a step"
+    )
 
 
 def tell_end(loaded: LoadedTune, folder: Path, ended: Ended, say: Say) -> int:
