@@ -287,6 +287,7 @@ Numbers memory_counters() {
   ITHACA_NUMBER(states_early);
   ITHACA_NUMBER(lent);
   ITHACA_NUMBER(refusals);
+  ITHACA_NUMBER(looks);
   ITHACA_NUMBER(noted);
   ITHACA_NUMBER(replays);
   ITHACA_NUMBER(skipped);

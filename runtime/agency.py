@@ -119,11 +119,6 @@ class Agency:
                 came.append(Hired(worker, None, None, str(answer)))
         return came
 
-    @property
-    def workers(self) -> frozenset[int]:
-        """Those that were asked for and have not been ended here."""
-        return frozenset(self._actors)
-
     def end(self, workers: Iterable[int]) -> None:
         """End these, also those that have not come up yet; their slots are free again."""
         import ray
@@ -137,7 +132,7 @@ class Agency:
 
     def dismiss(self) -> None:
         """End all workers at once."""
-        self.end(self.workers)
+        self.end(list(self._actors))
 
     def __enter__(self) -> Agency:
         return self

@@ -39,11 +39,15 @@ class Use(Generic[Thing]):
 class Lease(Generic[Thing]):
     """One thing after another, each for as long as it is held.
 
+    Args:
+        vacant: what a call is told when there is nothing to work with.
+
     Attributes:
         changed: notified when a call begins or ends, and when the thing is given up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, vacant: str) -> None:
+        self._vacant = vacant
         self.changed = threading.Condition()
         self._held: Thing | None = None
         self._calls = 0
@@ -66,7 +70,7 @@ class Lease(Generic[Thing]):
         """
         with self.changed:
             if self._held is None:
-                raise Vacant("this worker has no assignment")
+                raise Vacant(self._vacant)
             use = Use(self._held)
             self._calls += 1
             self.changed.notify_all()

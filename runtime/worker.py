@@ -86,7 +86,7 @@ class Worker:
         self._device = torch.device(device)
         self._address = interface_address(interface) if interface else None
         self._store: TCPStore | None = None
-        self._lease: Lease[_Part] = Lease()
+        self._lease: Lease[_Part] = Lease("this worker has no assignment")
 
     def facts(self, address: str) -> Facts:
         """Who and where this worker is; ``address`` is the node's, if no interface was named."""

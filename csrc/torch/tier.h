@@ -48,6 +48,7 @@ enum class Mutation : std::int64_t {
   kCopyBeforeCompute,   // a copy does not wait for the operator that makes what it copies
   kWrongPages,          // what leaves in its place comes back as its neighbour in the file
   kWrongOperator,       // what one operator made is made again by another one
+  kKeepAliases,         // of earlier steps: whoever looks at a storage looks at all of them
 };
 
 class Tier {

@@ -143,7 +143,7 @@ at::Tensor Vault::pack(const at::Tensor& tensor, bool named) {
       ++counters_.managed_saves;
       stored.packed.push_back(packed.tensor);
       stored.released = false;
-      fresh_.push_back(packed.stored);
+      if (!std::exchange(stored.fresh, true)) fresh_.push_back(packed.stored);
       if (packed.key != kUnnamed) {
         const bool new_name = stored.key == kUnnamed;
         if (new_name) name(packed.stored, packed.key, look);
@@ -252,13 +252,18 @@ void Vault::set_pointer(Stored& stored, void* data) {
       {data, before.release_context(), &Vault::release_lease, device_});
 }
 
-bool Vault::only_ours(const Stored& stored) const {
-  std::size_t live = 0;
-  for (const auto& weak : stored.packed) live += !weak.expired();
-  return live > 0 && c10::raw::intrusive_ptr::use_count(stored.storage) == live;
+// Whoever keeps a storage for many steps saves it in each: aliases of earlier ones are forgotten.
+bool Vault::only_ours(Stored& stored) {
+  const std::size_t owners = c10::raw::intrusive_ptr::use_count(stored.storage);
+  if (owners > stored.packed.size()) return false;
+  counters_.looks += static_cast<std::int64_t>(stored.packed.size());
+  if (mutation != Mutation::kKeepAliases) {
+    std::erase_if(stored.packed, [](const WeakTensor& weak) { return weak.expired(); });
+  }
+  return !stored.packed.empty() && owners == stored.packed.size();
 }
 
-bool Vault::movable(const Stored& stored) const {
+bool Vault::movable(Stored& stored) {
   return stored.alive && (stored.state ? stored.pins == 0 : only_ours(stored));
 }
 
@@ -271,6 +276,7 @@ void Vault::notice(Lock& lock) {
       ++i;
       continue;
     }
+    stored->fresh = false;
     fresh_[i] = std::move(fresh_.back());
     fresh_.pop_back();
     if (!stored->alive || stored->released) continue;

@@ -64,6 +64,7 @@ struct Stored {
   Action action = Action::kPassive;  // never kSwapFar
   bool far = false;  // is planned to go to the second tier
   bool alive = true;
+  bool fresh = false;      // waits in fresh_ for the rest to let go of it
   bool released = false;   // nobody but autograd held it when we last looked
   bool wanted = false;     // read since the write began
   bool refused = false;    // could not be written
@@ -111,6 +112,7 @@ struct Counters {
   std::int64_t saves = 0, managed_saves = 0, hits = 0, nearby = 0, misses = 0;
   std::int64_t reclaims = 0, released_parked = 0, waited = 0, evicted_planned = 0, evicted_lru = 0,
                evicted_state = 0, states_early = 0, lent = 0, refusals = 0;
+  std::int64_t looks = 0;  // at aliases, to see whether autograd alone holds a storage
   std::int64_t noted = 0, replays = 0, skipped = 0, made_again = 0;
   std::int64_t loads_on_demand = 0, loads_waited = 0, prefetched = 0;
   std::int64_t failed_writes = 0, disk_full = 0, in_order = 0;
@@ -211,8 +213,8 @@ class Vault final : public Reclaimer, public std::enable_shared_from_this<Vault>
   // Bytes that come into our care, or leave it or memory.
   void count(const Stored& stored, std::int64_t sign);
   void set_pointer(Stored& stored, void* data);
-  bool only_ours(const Stored& stored) const;
-  bool movable(const Stored& stored) const;
+  bool only_ours(Stored& stored);
+  bool movable(Stored& stored);
   void notice(Lock& lock);
   void log(What what, Key key, Key other, std::int64_t look = 0);
 

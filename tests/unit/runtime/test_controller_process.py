@@ -80,10 +80,6 @@ def test_who_is_introduced_again_has_joined_once(
 def test_one_that_nobody_begins_says_so(
     process: ControllerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        controller_process.Timeouts,  # type: ignore[attr-defined]
-        "from_detect",
-        lambda _: SimpleNamespace(join_s=0.0),
-    )
-    with pytest.raises(TimeoutError, match="nobody began this controller within 0 s"):
+    monkeypatch.setattr(process._began, "wait", lambda _: False)
+    with pytest.raises(TimeoutError, match="nobody began this controller within 68 s"):
         process.head_lost("the head is gone")

@@ -66,7 +66,7 @@ def crowd(lease: Lease[Hall], seed: int) -> tuple[bool, bool]:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_nothing_refers_to_what_was_given_up(seed: int) -> None:
-    lease: Lease[Hall] = Lease()
+    lease: Lease[Hall] = Lease("nobody is here")
     lease.hold(Hall())
     assert crowd(lease, seed) == (True, False)
 
@@ -85,14 +85,14 @@ def test_the_oracle_sees_calls_that_keep_it(
     monkeypatch.setattr(owner, name, _none)
     seen = []
     for seed in range(20):
-        lease: Lease[Hall] = Lease()
+        lease: Lease[Hall] = Lease("nobody is here")
         lease.hold(Hall())
         seen.append(crowd(lease, seed)[1])
     assert any(seen)
 
 
-def test_who_does_not_end_in_time_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    lease: Lease[Hall] = Lease()
+def test_who_does_not_end_in_time_is_not_waited_for() -> None:
+    lease: Lease[Hall] = Lease("nobody is here")
     hall = Hall()
     lease.hold(hall)
     with lease.use():
@@ -105,7 +105,7 @@ def test_who_does_not_end_in_time_is_not_waited_for(monkeypatch: pytest.MonkeyPa
 def test_without_anything_held_there_is_nothing_to_use(
     first: Callable[[Lease[Hall]], object],
 ) -> None:
-    lease: Lease[Hall] = Lease()
+    lease: Lease[Hall] = Lease("nobody is here")
     first(lease)
-    with pytest.raises(Vacant, match="no assignment"), lease.use():
+    with pytest.raises(Vacant, match="nobody is here"), lease.use():
         pass
