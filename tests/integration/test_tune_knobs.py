@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ithaca.runtime.agency import Agency
-from ithaca.runtime.cluster import SLOT, Cluster
+from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.config.load import load
 from ithaca.runtime.crew import Crew
 from ithaca.runtime.engine.hashing import combine
@@ -24,7 +22,7 @@ pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 
 JOB = """
 name: knobs
-steps: 80
+steps: 60
 detect: 30s
 workload:
   use: lm
@@ -43,22 +41,6 @@ KNOBS = Space.parse(
 )
 
 
-@pytest.fixture
-def narrow(ray_cluster: Cluster) -> Iterator[Cluster]:
-    """A cluster with room for two workers: who is lost and not ended leaves none for another."""
-    import ray
-
-    class Taken:
-        def here(self) -> None:
-            """Answers once it has its slots."""
-
-    slots = int(ray.available_resources()[SLOT]) - 2
-    taken: Any = ray.remote(Taken).options(num_cpus=0, resources={SLOT: slots}).remote()
-    ray.get(taken.here.remote(), timeout=60)
-    yield ray_cluster
-    ray.kill(taken)
-
-
 def test_below_a_cap_the_state_at_the_end_is_that_of_the_job_alone(
     tmp_path: Path, ray_cluster: Cluster
 ) -> None:
@@ -72,9 +54,9 @@ def test_below_a_cap_the_state_at_the_end_is_that_of_the_job_alone(
         live.use(ray_cluster, agency, crew)
         journal, search = open_journal(folder / "journal.jsonl", settings, settings_of(KNOBS))
         with journal:
-            ended = _all(live, search, journal.write, 80, 4, lambda _: None)
+            ended = _all(live, search, journal.write, 60, 4, lambda _: None)
     assert ended.finished
-    assert ended.end.step == 80
+    assert ended.end.step == 60
     failed = [stretch for stretch in ended.stretches if stretch.seconds is None]
     assert [each.setting["layout"] for each in failed] == ["2x1", "2x1"]  # all layers in one worker
     assert all("set memory.budget to more" in each.reason for each in failed)
@@ -85,31 +67,10 @@ def test_below_a_cap_the_state_at_the_end_is_that_of_the_job_alone(
     assert firsts == [0, *lasts[:-1]]  # no step is done for the search alone
     alone = load(tmp_path / "job.yaml", ["layout.stages=1"])
     training = TrialTraining(0, alone.job, alone.workload_config)
-    for _ in range(80):
+    for _ in range(60):
         training.train()
     assert ended.end.state_hash == training.give().hash()
     assert ended.end.state_hash != combine({})
-
-
-def test_who_is_lost_is_replaced_where_there_is_room_for_no_more(
-    tmp_path: Path, narrow: Cluster
-) -> None:
-    """The run asks for a new worker at once; it may come up behind the end of its stretch."""
-    memory = next(line for line in JOB.splitlines() if line.startswith("memory:"))
-    text = JOB.replace(memory, 'drills: true\nfaults: ["crash w1 at step 2 before B"]')
-    (tmp_path / "job.yaml").write_text(text)
-    folder = tmp_path / "run"
-    folder.mkdir()
-    live = LiveJob(tmp_path / "job.yaml", ("steps=400",), folder)
-    with Agency(narrow, join_s=60.0) as agency:
-        crew = agency.hire(2)
-        live.use(narrow, agency, crew)
-        killed = crew.facts[1].pid
-        stretches = [live.train({"layout": layout}, 12)[0] for layout in ("2x1", "1x2")]
-        assert agency.arrived() == []
-    assert [stretch.reason for stretch in stretches] == ["", ""]
-    assert 12 <= stretches[0].last == stretches[1].first < stretches[1].last
-    assert crew.facts[1].pid != killed
 
 
 def test_what_changes_bits_is_refused() -> None:
