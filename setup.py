@@ -28,6 +28,21 @@ def cuda_headers() -> list[str]:
     return []
 
 
+def library_of_cxx() -> list[str]:
+    """The library of C++ that torch runs on, for the linker: the extension must have no other.
+
+    Some compilers have only the archive, and put a second copy of it into the extension. Streams
+    then write numbers by the tables of one copy with the code of the other: a crash, or an error
+    message that ends before its first number.
+    """
+    maps = Path("/proc/self/maps")
+    if not maps.is_file():
+        return []
+    files = (line.split(maxsplit=5)[5:] for line in maps.read_text().splitlines())
+    paths = (Path(name[0]) for name in files if name)
+    return sorted({str(path) for path in paths if path.name.startswith("libstdc++.so")})
+
+
 headers = cuda_headers() if torch.version.cuda is not None else []
 if headers:
     KERNELS.append(Path("csrc/cuda"))
@@ -55,6 +70,7 @@ setup(
             # Without NDEBUG some of torch's types would have other members than in its libraries.
             extra_compile_args=["-O3", "-std=c++20", "-Wall", "-DNDEBUG", "-fvisibility=hidden"],
             include_dirs=headers,
+            extra_link_args=library_of_cxx(),
             libraries=["torch_python", *(["c10_cuda"] if headers else [])],
             py_limited_api=True,
         )

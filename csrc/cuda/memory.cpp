@@ -16,7 +16,8 @@ constexpr std::int64_t kGrain = 512, kLarge = 1 << 20, kUncut = 1 << 20;
 std::int64_t taken_for(std::size_t size) {
   const auto wanted = std::max<std::int64_t>(static_cast<std::int64_t>(size), 1);
   const std::int64_t rounded = (wanted + kGrain - 1) / kGrain * kGrain;
-  const bool grows = c10::cuda::CUDACachingAllocator::CUDAAllocatorConfig::expandable_segments();
+  // CUDA's own question of this name says no in extensions, which lack a macro of torch's build.
+  const bool grows = c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments();
   return rounded + (grows ? 0 : rounded > kLarge ? kUncut : kGrain);
 }
 

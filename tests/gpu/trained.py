@@ -153,13 +153,18 @@ class Training:
         return self.run(opened)
 
     def within_or_what_is_needed(self, budget: int, **more: object) -> tuple[Outcome, int]:
-        """The same, or under the budget that a refusal names; which one it was."""
-        try:
-            return self.within(budget, **more), budget  # type: ignore[arg-type]
-        except BudgetError as refused:
-            wanted = int(refused.needed_bytes * 1.05)
-        gc.collect()
-        return self.within(wanted, **more), wanted  # type: ignore[arg-type]
+        """The same, or under the budget that a refusal names; which one it was.
+
+        A refusal says what the step needs to get past one point. Behind the first is at most the
+        optimizer, whose foreach kind holds all its state at once.
+        """
+        for _ in range(2):
+            try:
+                return self.within(budget, **more), budget  # type: ignore[arg-type]
+            except BudgetError as refused:
+                budget = int(refused.needed_bytes * 1.05)
+            gc.collect()
+        return self.within(budget, **more), budget  # type: ignore[arg-type]
 
 
 def _late(block: nn.Module, x: Tensor) -> Tensor:
