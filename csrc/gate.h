@@ -13,9 +13,9 @@
 
 namespace ithaca {
 
-// The least budget that can let `taken` bytes through where `now` are allocated and a budget of `cap`
-// was refused: if they would have fit, the device had no free piece of that length, and it takes room
-// for one more.
+// The least budget that can let `taken` bytes through where `now` are allocated and a budget of
+// `cap` was refused: if they would have fit, the device had no free piece of that length, and it
+// takes room for one more.
 inline std::int64_t budget_for(std::int64_t now, std::int64_t taken, std::int64_t cap) {
   return now + taken > cap ? now + taken : cap + taken;
 }
