@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--results", type=Path, default=Path("docs/results"))
     parser.add_argument("--models", nargs="+", choices=tuple(MODELS))
+    parser.add_argument("--arms", nargs="+", choices=GPU_ARMS, default=GPU_ARMS)
     parser.add_argument("--budgets", nargs="+", type=int, default=[100, 60, 40, 25, 15])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--no-tests", action="store_true")
@@ -96,7 +97,7 @@ def main() -> int:
     models = given.models or [model.name for model in GPU]
     cells = [Cell(model, percent, device="cuda") for model in models for percent in given.budgets]
     path = given.results / "memory_gpu.csv"
-    for rows in fill(path, cells, GPU_ARMS, given.folder, given.rounds):
+    for rows in fill(path, cells, tuple(given.arms), given.folder, given.rounds):
         print(show(rows))
         sys.stdout.flush()
     for model in LARGE:
