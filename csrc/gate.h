@@ -13,6 +13,13 @@
 
 namespace ithaca {
 
+// The least budget that can let `taken` bytes through where `now` are allocated and a budget of
+// `cap` was refused: if they would have fit, the device had no free piece of that length, and it
+// takes room for one more.
+inline std::int64_t budget_for(std::int64_t now, std::int64_t taken, std::int64_t cap) {
+  return now + taken > cap ? now + taken : cap + taken;
+}
+
 class Gate {
  public:
   // `size` bytes are asked for, which take `taken` bytes of the budget. `count()` tells what is

@@ -74,7 +74,8 @@ def allocator_for(device: torch.device, budget_bytes: int) -> Iterator[None]:
     """Lets torch's allocator of a GPU waste less while a session is open there.
 
     Segments grow instead of being cut up, and what is reserved is capped, too, a little above the
-    budget: then blocks that are cached and fit nothing are given back.
+    budget: then blocks that are cached and fit nothing are given back. What cannot be given back
+    when the session begins, since something lies in each of its segments, comes on top.
     """
     if device.type != "cuda":
         yield
@@ -83,12 +84,21 @@ def allocator_for(device: torch.device, budget_bytes: int) -> Iterator[None]:
     before = torch.cuda.get_per_process_memory_fraction(device)
     torch.cuda.empty_cache()
     _let_segments_grow(device)
-    reserved = max(int(RESERVED * budget_bytes), budget_bytes + PIECES)
+    stuck = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    reserved = most_reserved(budget_bytes, stuck)
     torch.cuda.set_per_process_memory_fraction(min(1.0, reserved / total), device)
     try:
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(before, device)
+
+
+def most_reserved(budget_bytes: int, stuck_bytes: int) -> int:
+    """Bytes that torch may reserve under a budget, if ``stuck_bytes`` are reserved for nothing.
+
+    Those may be of use for what is short enough; nothing says that they will.
+    """
+    return max(int(RESERVED * budget_bytes), budget_bytes + PIECES) + stuck_bytes
 
 
 def _let_segments_grow(device: torch.device) -> None:

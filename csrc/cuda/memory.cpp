@@ -41,15 +41,18 @@ std::int64_t CudaMemory::allocated() {
 }
 
 void CudaMemory::refuse(std::size_t size) {
-  const std::int64_t now = allocated(), needed = now + taken_for(size);
+  const std::int64_t now = allocated(), cap = budget_.cap(), taken = taken_for(size);
+  const std::int64_t needed = budget_for(now, taken, cap);
   std::int64_t seen = refused_.load();
   while (needed > seen && !refused_.compare_exchange_weak(seen, needed)) {
   }
   C10_THROW_ERROR(OutOfMemoryError,
                   c10::str("out of the memory budget: ", size, " bytes were asked for on ", device_,
-                           ", ", now, " of ", budget_.cap(),
-                           " are in use and none of them can be moved away now; a budget of at "
-                           "least ", needed, " bytes is needed to get past this point"));
+                           ", ", now, " of ", cap,
+                           " are in use and none of them can be moved away now",
+                           now + taken > cap ? "" : ", and what is free is in shorter pieces",
+                           "; a budget of at least ", needed,
+                           " bytes is needed to get past this point"));
 }
 
 namespace {

@@ -167,11 +167,18 @@ void check_slab() {
   expect(!none.take(1), "memory out of nothing");
 }
 
+void names_a_budget_that_helps() {
+  expect(ithaca::budget_for(80, 30, 100) == 110, "what does not fit needs what it takes");
+  expect(ithaca::budget_for(60, 30, 100) == 130, "what fits and got no piece needs one more");
+  expect(ithaca::budget_for(70, 30, 100) == 130, "what fits exactly fits");
+}
+
 }  // namespace
 
 int main() {
   check_gate();
   check_refusals();
+  names_a_budget_that_helps();
   check_slab();
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/anomaly_mode.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/variable.h>
+#include <torch/version.h>
 
 #include <bit>
 #include <cerrno>
@@ -65,11 +66,13 @@ std::string origin_of(const at::Tensor& tensor) {
 // The words of torch's own error, for programs that look at them.
 [[noreturn]] void modified_in_place(const at::Tensor& alias, const Packed& packed) {
   std::string origin = packed.origin;
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 13
   if (const auto end = origin.rfind("Backward"); end != std::string::npos) origin.resize(end);
+#endif
   TORCH_CHECK(false,
               "one of the variables needed for gradient computation has been modified by an "
-              "inplace operation: [torch.", c10::toString(alias.scalar_type()), "Tensor ",
-              alias.sizes(), "]",
+              "inplace operation: [torch.", alias.is_cuda() ? "cuda." : "",
+              c10::toString(alias.scalar_type()), "Tensor ", alias.sizes(), "]",
               origin.empty()
                   ? ""
                   : c10::str(", which is output ", packed.output, " of ", origin, ","),

@@ -13,7 +13,10 @@ from ithaca.swap.bench.cells import Cell, fill, known
 from ithaca.swap.bench.models import SMALL
 from ithaca.swap.bench.rival import Rival, Setting
 
-OTHERS = [arm for arm in GPU_ARMS if arm != "nothing"]
+# Torch's save_on_cpu brings everything back contiguous, whatever its strides were: kernels of a GPU
+# add in another order then. On three of the four models its bits are others; nobody promises them.
+OTHER_BITS = frozenset({"save_on_cpu"})
+OTHERS = [arm for arm in GPU_ARMS if arm not in {"nothing", *OTHER_BITS}]
 
 
 def trained(model: str, arm: str, folder: Path, budget: int = 1 << 40) -> tuple[str, int]:
@@ -38,7 +41,7 @@ def test_a_cell_has_a_row_for_every_arm(tmp_path: Path) -> None:
     assert [row["arm"] for row in rows] == list(GPU_ARMS)
     assert known(path)
     for row in rows:
-        assert row["refused"] or row["same_bits"] == "True", row
+        assert row["refused"] or row["same_bits"] == "True" or row["arm"] in OTHER_BITS, row
         if row["arm"] not in FIXED_ARMS and row["arm"] != "published" and not row["refused"]:
             assert row["fits"] == "True", row
 

@@ -1,6 +1,7 @@
 """A plain DistributedDataParallel script, as any user of torchrun has one."""
 
 import argparse
+import gc
 import json
 import os
 from pathlib import Path
@@ -32,6 +33,10 @@ def main() -> None:
         losses.append(loss.item())
         print(f"step {step} rank {rank} loss {loss.item():.6f}")
     (args.out / f"{os.environ['RANK']}.json").write_text(json.dumps(losses))
+    # The model holds the group, whose threads torch ends with it: one that still lets go of its
+    # last reduction when Python has ended aborts the process.
+    del model, optimizer, loss
+    gc.collect()
     dist.destroy_process_group()
 
 
