@@ -83,8 +83,8 @@ def allocator_for(device: torch.device, budget_bytes: int) -> Iterator[None]:
     total = torch.cuda.mem_get_info(device)[1]
     before = torch.cuda.get_per_process_memory_fraction(device)
     torch.cuda.empty_cache()
-    _let_segments_grow(device)
     stuck = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    _let_segments_grow(device)
     reserved = most_reserved(budget_bytes, stuck)
     torch.cuda.set_per_process_memory_fraction(min(1.0, reserved / total), device)
     try:

@@ -50,7 +50,7 @@ void CudaMemory::refuse(std::size_t size) {
                   c10::str("out of the memory budget: ", size, " bytes were asked for on ", device_,
                            ", ", now, " of ", cap,
                            " are in use and none of them can be moved away now",
-                           now + taken > cap ? "" : ", and what is free is in shorter pieces",
+                           now + taken > cap ? "" : ", but the device has no free piece so long",
                            "; a budget of at least ", needed,
                            " bytes is needed to get past this point"));
 }
