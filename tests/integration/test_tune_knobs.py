@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 
 JOB = """
 name: knobs
-steps: 30
+steps: 60
 detect: 30s
 workload:
   use: lm
@@ -54,9 +54,9 @@ def test_below_a_cap_the_state_at_the_end_is_that_of_the_job_alone(
         live.use(ray_cluster, agency, crew)
         journal, search = open_journal(folder / "journal.jsonl", settings, settings_of(KNOBS))
         with journal:
-            ended = _all(live, search, journal.write, 30, 4, lambda _: None)
+            ended = _all(live, search, journal.write, 60, 4, lambda _: None)
     assert ended.finished
-    assert ended.end.step == 30
+    assert ended.end.step == 60
     failed = [stretch for stretch in ended.stretches if stretch.seconds is None]
     assert [each.setting["layout"] for each in failed] == ["2x1", "2x1"]  # all layers in one worker
     assert all("set memory.budget to more" in each.reason for each in failed)
@@ -67,7 +67,7 @@ def test_below_a_cap_the_state_at_the_end_is_that_of_the_job_alone(
     assert firsts == [0, *lasts[:-1]]  # no step is done for the search alone
     alone = load(tmp_path / "job.yaml", ["layout.stages=1"])
     training = TrialTraining(0, alone.job, alone.workload_config)
-    for _ in range(30):
+    for _ in range(60):
         training.train()
     assert ended.end.state_hash == training.give().hash()
     assert ended.end.state_hash != combine({})
