@@ -106,7 +106,8 @@ class Worker:
             address=self._address,
             pid=os.getpid(),
             device=device,
-            torch=torch.__version__,
+            # As plain text: what torch calls its version is of a class of its own.
+            torch=str(torch.__version__),
             threads=torch.get_num_threads(),
             port=int(self._store.port),
         )
