@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from ithaca.planner.plan import Pipeline, Plan, Stage
 from ithaca.planner.schedule import programs
 from ithaca.planner.span import Span
-from ithaca.runtime.engine.adamw import OptimizerSettings
 from ithaca.runtime.engine.drive import drive
 from ithaca.runtime.engine.gloo import GlooChannel
+from ithaca.runtime.engine.optimizer_settings import OptimizerSettings
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
 from ithaca.runtime.workload import Batch, BatchId
 from ithaca.workloads.lm.config import LMConfig

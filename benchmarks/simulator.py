@@ -30,9 +30,9 @@ from ithaca.planner.reroute import rerouted
 from ithaca.planner.schedule import programs
 from ithaca.planner.simulate import simulate
 from ithaca.planner.span import Span
-from ithaca.runtime.engine.adamw import OptimizerSettings
 from ithaca.runtime.engine.drive import drive
 from ithaca.runtime.engine.gloo import GlooChannel
+from ithaca.runtime.engine.optimizer_settings import OptimizerSettings
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
 from ithaca.runtime.workload import Batch, BatchId, LayerSpec, Value, Workload
 

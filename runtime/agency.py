@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -13,7 +12,7 @@ from ithaca.runtime.answers import finished, result
 from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.crew import Crew, CrewError
 from ithaca.runtime.orders import Facts
-from ithaca.runtime.parent import watch_parent
+from ithaca.runtime.worker_process import WorkerProcess
 
 _CALLS = 64
 """Calls that a worker answers at once: each controller of a run leaves one that waits."""
@@ -58,7 +57,7 @@ class Agency:
             options["num_gpus"] = 1
         # Before torch starts in the worker: kernels change bits with the number of threads.
         variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        actor = ray.remote(_actor_class())
+        actor = ray.remote(WorkerProcess)
         self._class: Any = actor.options(runtime_env={"env_vars": variables}, **options)
         self._given = (threads, device, interface)
         self._join_s = join_s
@@ -150,24 +149,3 @@ class Agency:
         facts = actor.facts.remote("")
         actor.watch_node.remote(self._detect_s)
         return facts
-
-
-def _actor_class() -> type[Any]:
-    """The worker as an actor, which knows from Ray on which node it is."""
-    import ray
-
-    from ithaca.runtime.worker import Worker
-
-    class Actor(Worker):
-        def __init__(self, *given: Any) -> None:  # noqa: ANN401 - passed on
-            super().__init__(*given)
-            self._daemon = os.getppid()
-
-        def watch_node(self, bound_s: float) -> None:
-            watch_parent(self._daemon, bound_s, self.complain)
-
-        def facts(self, address: str) -> Facts:
-            told = super().facts(address or ray.util.get_node_ip_address())
-            return replace(told, place=ray.get_runtime_context().get_node_id())
-
-    return Actor

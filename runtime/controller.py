@@ -23,6 +23,7 @@ from ithaca.runtime.control.feed import EventFeed
 from ithaca.runtime.control.plane import ControlPlane
 from ithaca.runtime.crew import Crew, CrewError
 from ithaca.runtime.detector import Detector
+from ithaca.runtime.engine.optimizer_settings import OptimizerSettings
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import Event, Missed, RunEnded, StepDone, WorkerFailed
 from ithaca.runtime.faults.injector import Injector
@@ -55,7 +56,6 @@ from ithaca.runtime.recovery_run import Recovery, RefusedError, Ways
 from ithaca.runtime.staff import Staff
 from ithaca.runtime.states import Life, State
 from ithaca.runtime.timeouts import Timeouts
-from ithaca.runtime.worker import engine_settings
 
 _LOOK_S = 0.05
 """Longest rest of the controller's thread: evidence is weighed that often."""
@@ -96,7 +96,7 @@ class Controller:
             lambda error: self._mailbox.put(Differ(error)),
             self._missed,
             lambda event: self._mailbox.put(Moved(event)),
-            engine_settings(mission.job).optimizer.rate,
+            OptimizerSettings.of(mission.job).rate,
         )
         self._members = Membership(mission.plan, crew.facts)
         self._keeper = Keeper(mission, lambda *what: self._staff.save(*what), self._recorder.emit)

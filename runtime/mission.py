@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from ithaca.planner.plan import Plan
 from ithaca.planner.profile import Profile
 from ithaca.planner.program import Program
@@ -18,6 +16,7 @@ from ithaca.planner.simulate import simulate
 from ithaca.runtime.checkpoint.store import Found
 from ithaca.runtime.config.job import Job, Numerics
 from ithaca.runtime.events import PlanChosen
+from ithaca.runtime.sealed import Sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class Mission:
         pid: the driver's process.
         started: seconds since the epoch.
         job: the job.
-        workload_config: the plug-in's options.
+        workload_config: the plug-in's options, sealed.
         config: the resolved job as JSON values, with the plug-in's options; goes into manifests.
         fingerprint: of the workload's data.
         identity: torch build, device class and threads, equal on all workers.
@@ -49,7 +48,7 @@ class Mission:
     pid: int
     started: float
     job: Job
-    workload_config: BaseModel
+    workload_config: Sealed
     config: Mapping[str, Any]
     fingerprint: Mapping[str, str]
     identity: Mapping[str, str]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel
-
 from ithaca.planner.program import Program
 from ithaca.recovery.orders import Orders
 from ithaca.runtime.checkpoint.layer_file import LayerFile
 from ithaca.runtime.checkpoint.store import Found
 from ithaca.runtime.config.job import Job
+from ithaca.runtime.sealed import Sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Assignment:
 
     Attributes:
         job: the job.
-        workload_config: the plug-in's options.
+        workload_config: the plug-in's options, sealed.
         worker: id of this worker.
         layers: those that it holds from the start; none for one that gets them from others.
         folder: of the run, absolute; every node must reach it.
@@ -55,7 +54,7 @@ class Assignment:
     """
 
     job: Job
-    workload_config: BaseModel
+    workload_config: Sealed
     worker: int
     layers: tuple[int, ...]
     folder: str

@@ -15,7 +15,7 @@ from ithaca.planner.plan import Plan
 from ithaca.planner.profile import Profile
 from ithaca.planner.program import Program
 from ithaca.recovery.tally import Tally
-from ithaca.runtime.engine.hashing import combine
+from ithaca.runtime.engine.state_hash import combine
 from ithaca.runtime.events import (
     Event,
     LayersHashed,

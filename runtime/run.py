@@ -26,6 +26,7 @@ from ithaca.runtime.lock import RunLock
 from ithaca.runtime.log import EventLog
 from ithaca.runtime.mission import Mission
 from ithaca.runtime.preview import Preview, preview
+from ithaca.runtime.sealed import Sealed
 from ithaca.runtime.showcase import showcase
 from ithaca.runtime.timeouts import Timeouts
 
@@ -182,7 +183,7 @@ def mission_of(start: Start, crew: Crew) -> Mission:
         pid=os.getpid(),
         started=time.time(),
         job=with_faults_to_come(loaded.job, seen.plan, struck(start.folder)),
-        workload_config=loaded.workload_config,
+        workload_config=Sealed.of(loaded.workload_config),
         config=loaded.config,
         fingerprint=seen.workload.fingerprint(),
         identity=identity_of(crew, workers),

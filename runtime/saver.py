@@ -12,7 +12,7 @@ from ithaca.runtime.checkpoint.damage import CheckpointFailedError
 from ithaca.runtime.checkpoint.layer_file import LayerFile
 from ithaca.runtime.checkpoint.manifest import Manifest
 from ithaca.runtime.checkpoint.store import CheckpointStore, Found
-from ithaca.runtime.engine.hashing import combine
+from ithaca.runtime.engine.state_hash import combine
 from ithaca.runtime.ledger import Ledger
 from ithaca.runtime.orders import NotSaved, Saved
 from ithaca.runtime.writers import writer_of

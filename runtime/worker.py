@@ -39,13 +39,14 @@ from ithaca.runtime.control.client import ControlClient
 from ithaca.runtime.control.heartbeat import Heart, Position
 from ithaca.runtime.control.roll import Order, OrderKind
 from ithaca.runtime.control.surface import Command
-from ithaca.runtime.engine.adamw import OptimizerSettings
 from ithaca.runtime.engine.channel import AbsentWorkers, CorruptState, channel_errors
 from ithaca.runtime.engine.drive import ChannelFailed
 from ithaca.runtime.engine.gather import gather
 from ithaca.runtime.engine.gloo import GlooChannel
-from ithaca.runtime.engine.hashing import combine, hash_tensor
+from ithaca.runtime.engine.hashing import hash_tensor
 from ithaca.runtime.engine.nccl import NcclChannel
+from ithaca.runtime.engine.optimizer_settings import OptimizerSettings
+from ithaca.runtime.engine.state_hash import combine
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
 from ithaca.runtime.engine.wake import Graveyard
 from ithaca.runtime.estimate import static_profile
@@ -63,15 +64,12 @@ from ithaca.swap import allocator
 
 def engine_settings(job: Job) -> EngineSettings:
     """The part of ``job`` that the engine reads."""
-    o = job.optimizer
     return EngineSettings(
         seed=job.seed,
         exact=job.numerics is Numerics.EXACT,
         dtype=default_dtype(job.precision.value),
-        skip_not_finite=o.on_nan is NanPolicy.SKIP,
-        optimizer=OptimizerSettings(
-            o.lr, o.betas, o.eps, o.weight_decay, o.clip, o.schedule, o.warmup, o.final, job.steps
-        ),
+        skip_not_finite=job.optimizer.on_nan is NanPolicy.SKIP,
+        optimizer=OptimizerSettings.of(job),
         sealed=job.integrity.state,
         replay_every=job.integrity.replay_every,
     )
@@ -108,7 +106,8 @@ class Worker:
             address=self._address,
             pid=os.getpid(),
             device=device,
-            torch=torch.__version__,
+            # As plain text: what torch calls its version is of a class of its own.
+            torch=str(torch.__version__),
             threads=torch.get_num_threads(),
             port=int(self._store.port),
         )
@@ -240,7 +239,7 @@ class _Part:
         self._run_key = hashlib.sha256(assignment.control_token.encode()).hexdigest()[:16]
         self._graveyard = Graveyard(self._timeouts.drain_s)
         workload = find_workload(job.workload.use)(
-            assignment.workload_config, seed=job.seed, micro_batches=job.layout.micro_batches
+            assignment.workload_config.open(), seed=job.seed, micro_batches=job.layout.micro_batches
         )
         memory_wanted = job.memory.budget is not None
         if memory_wanted:

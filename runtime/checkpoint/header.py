@@ -12,29 +12,35 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING, cast
 
 from ithaca.runtime.checkpoint.layer_file import TensorInfo
 from ithaca.runtime.checkpoint.record import Record, RecordError, check_number, parse_json
+
+if TYPE_CHECKING:
+    import torch
 
 LONGEST = 100_000_000
 """Bytes of header that a reader accepts, as the library does."""
 
 _CHUNK = 1 << 24
 _CODES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
 }
 _DTYPES = {code: dtype for dtype, code in _CODES.items()}
+
+
+def _itemsize(code: str) -> int:
+    return 1 if code == "BOOL" else int(code.lstrip("BFIU")) // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Entry:
     """A tensor in a file: bytes ``begin`` to ``end`` (excluded) behind the header."""
 
     name: str
-    dtype: torch.dtype
+    dtype: str
     shape: tuple[int, ...]
     begin: int
     end: int
@@ -50,7 +56,14 @@ class Entry:
     @property
     def info(self) -> TensorInfo:
         """What the manifest records of it."""
-        return TensorInfo(self.name, str(self.dtype).removeprefix("torch."), self.shape)
+        return TensorInfo(self.name, self.dtype, self.shape)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The type of the elements, as torch knows it."""
+        import torch  # here, so that a header can be read without it
+
+        return cast("torch.dtype", getattr(torch, self.dtype))
 
 
 def layout(tensors: Mapping[str, torch.Tensor]) -> list[Entry]:
@@ -62,10 +75,11 @@ def layout(tensors: Mapping[str, torch.Tensor]) -> list[Entry]:
     entries: list[Entry] = []
     begin = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])):
-        if tensor.dtype not in _CODES:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype not in _CODES:
             raise ValueError(f"tensor {name!r} has type {tensor.dtype}, which cannot be saved")
         end = begin + tensor.numel() * tensor.itemsize
-        entries.append(Entry(name, tensor.dtype, tuple(tensor.shape), begin, end))
+        entries.append(Entry(name, dtype, tuple(tensor.shape), begin, end))
         begin = end
     return entries
 
@@ -95,6 +109,8 @@ def encode(
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
     """The bytes of a tensor on the CPU, in row-major order; not a copy if it is contiguous."""
+    import torch  # here, so that a header can be read without it
+
     flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
     return memoryview(flat.numpy())  # type: ignore[arg-type]  # numpy's stubs hide the buffer
 
@@ -150,6 +166,6 @@ def _entry(name: str, value: object) -> Entry:
     count = 1
     for size in shape:
         count *= size
-    if len(offsets) != 2 or offsets[1] - offsets[0] != count * dtype.itemsize:
+    if len(offsets) != 2 or offsets[1] - offsets[0] != count * _itemsize(code):
         raise RecordError(f"{where}: data_offsets {offsets[:2]} do not fit shape and type")
     return Entry(name, dtype, shape, offsets[0], offsets[1])

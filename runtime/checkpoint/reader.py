@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import ELOOP
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from ithaca.runtime.checkpoint.damage import Damage, DamagedError
 from ithaca.runtime.checkpoint.header import Entry, decode, header_bytes
 from ithaca.runtime.checkpoint.layer_file import LayerFile
 from ithaca.runtime.checkpoint.record import RecordError
+
+if TYPE_CHECKING:
+    import torch
 
 _CHUNK = 1 << 22
 
@@ -96,10 +98,13 @@ def read_layer(folder: Path, layer: LayerFile) -> dict[str, torch.Tensor]:
 
 
 def _tensor(data: bytearray, begin: int, entry: Entry) -> torch.Tensor:
+    import torch  # here: who only checks files needs none
+
+    dtype = entry.torch_dtype
     if entry.begin == entry.end:
-        return torch.empty(entry.shape, dtype=entry.dtype)
-    count = (entry.end - entry.begin) // entry.dtype.itemsize
-    view = torch.frombuffer(data, dtype=entry.dtype, count=count, offset=begin + entry.begin)
+        return torch.empty(entry.shape, dtype=dtype)
+    count = (entry.end - entry.begin) // dtype.itemsize
+    view = torch.frombuffer(data, dtype=dtype, count=count, offset=begin + entry.begin)
     # The copy is aligned as torch aligns and does not keep the whole file in memory.
     return view.reshape(entry.shape).clone()
 

@@ -67,7 +67,7 @@ def exercise(
     job, drill = loaded.job.job, loaded.drill
     home = _free(base / drill.name)
     identity = {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "device": f"{job.cluster.device} {platform.machine()} "
         f"{torch.backends.cpu.get_cpu_capability()}",
         "threads": str(job.cluster.threads),

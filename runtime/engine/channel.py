@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from ithaca.runtime.engine.steps import Pending
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ChannelError(RuntimeError):

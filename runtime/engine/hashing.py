@@ -7,15 +7,13 @@ to withstand an adversary. Checkpoints use sha256 besides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 
 import torch
 from torch import Tensor
 
-BITS = 128
-"""Width of every hash here."""
+from ithaca.runtime.engine.state_hash import BITS
 
 
 class ExtensionMissingError(RuntimeError):
@@ -61,21 +59,3 @@ def hash_tensor(tensor: Tensor) -> int:
     header = f"{plain.dtype} {list(plain.shape)} ".encode()
     inner = hash_bytes(plain).to_bytes(BITS // 8, "little")
     return int.from_bytes(hashlib.blake2b(header + inner, digest_size=BITS // 8).digest(), "little")
-
-
-def combine(named: Mapping[str, int]) -> str:
-    """One hash of many, as 32 hex digits: it follows from the set of (name, hash) pairs.
-
-    The order in which ``named`` was filled does not count. Names may hold any character.
-
-    Raises:
-        ValueError: a hash is not a number of 128 bits.
-    """
-    total = hashlib.blake2b(digest_size=BITS // 8)
-    for name in sorted(named):
-        if not 0 <= named[name] < 1 << BITS:
-            raise ValueError(f"the hash of {name!r} is not a number of {BITS} bits: {named[name]}")
-        encoded = name.encode()
-        total.update(len(encoded).to_bytes(8, "little") + encoded)
-        total.update(named[name].to_bytes(BITS // 8, "little"))
-    return total.hexdigest()

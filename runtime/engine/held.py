@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ithaca.runtime.engine.adamw import LayerOptimizer, OptimizerSettings
-from ithaca.runtime.engine.hashing import combine, hash_tensor
+from ithaca.runtime.engine.adamw import LayerOptimizer
+from ithaca.runtime.engine.hashing import hash_tensor
+from ithaca.runtime.engine.optimizer_settings import OptimizerSettings
 from ithaca.runtime.engine.randomness import Randomness
+from ithaca.runtime.engine.state_hash import combine
 from ithaca.runtime.workload import LayerSpec, TiedWeights
 
 

@@ -15,7 +15,6 @@ from ithaca.planner.program import Cargo, Compute, Op, Program, Step
 from ithaca.planner.span import Span
 from ithaca.recovery.standing import Place
 from ithaca.recovery.tally import Tally
-from ithaca.runtime.engine.adamw import OptimizerSettings
 from ithaca.runtime.engine.autograd import (
     Trace,
     backward,
@@ -26,10 +25,11 @@ from ithaca.runtime.engine.autograd import (
     try_split,
 )
 from ithaca.runtime.engine.ballot import Ballot
-from ithaca.runtime.engine.hashing import combine
 from ithaca.runtime.engine.held import HeldLayer, Model
 from ithaca.runtime.engine.machine import Gradients, StepMachine, Wires, seal
+from ithaca.runtime.engine.optimizer_settings import OptimizerSettings
 from ithaca.runtime.engine.randomness import Randomness
+from ithaca.runtime.engine.state_hash import combine
 from ithaca.runtime.workload import (
     Batch,
     BatchId,

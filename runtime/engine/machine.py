@@ -29,9 +29,10 @@ from ithaca.runtime.engine.ballot import Ballot, ReplicasDiffer
 from ithaca.runtime.engine.channel import Channel, ChannelError, CorruptMessage, CorruptState
 from ithaca.runtime.engine.courier import Courier, Form, Key, empty_header
 from ithaca.runtime.engine.flat import Flat
-from ithaca.runtime.engine.hashing import combine, hash_tensor
+from ithaca.runtime.engine.hashing import hash_tensor
 from ithaca.runtime.engine.partials import Partials
 from ithaca.runtime.engine.reduction import exact_sum, fast_sum
+from ithaca.runtime.engine.state_hash import combine
 from ithaca.runtime.engine.steps import After, Pending, Steps, Vote
 from ithaca.runtime.engine.tags import HEADER, PARTS, Tags
 from ithaca.runtime.workload import Value, tensors

@@ -23,9 +23,10 @@ from ithaca.recovery.standing import Standing
 from ithaca.recovery.strategy import Move, Rounds
 from ithaca.recovery.tally import Tally
 from ithaca.runtime.engine.channel import Channel, CorruptState
-from ithaca.runtime.engine.hashing import combine, hash_tensor
+from ithaca.runtime.engine.hashing import hash_tensor
 from ithaca.runtime.engine.interpreter import AHEAD, interpret
 from ithaca.runtime.engine.machine import StepMachine, Wires
+from ithaca.runtime.engine.state_hash import combine
 from ithaca.runtime.engine.steps import After, Before, Pending, Steps
 from ithaca.runtime.engine.tags import Tags
 

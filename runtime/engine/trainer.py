@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ithaca.planner.program import Program
-from ithaca.runtime.engine.adamw import OptimizerSettings
 from ithaca.runtime.engine.held import HeldLayer, Model
 from ithaca.runtime.engine.layer_machine import TURNS, Holdings, LayerMachine
 from ithaca.runtime.engine.machine import Wires
+from ithaca.runtime.engine.optimizer_settings import OptimizerSettings
 from ithaca.runtime.engine.randomness import Randomness
 from ithaca.runtime.engine.stepper import Stepper
 from ithaca.runtime.workload import Workload

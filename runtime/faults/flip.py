@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def flip(tensors: Sequence[Tensor], chance: Random) -> str:
@@ -18,6 +19,8 @@ def flip(tensors: Sequence[Tensor], chance: Random) -> str:
     Raises:
         ValueError: there is no element.
     """
+    import torch  # here: a controller takes faults too, and has no tensors
+
     filled = [number for number, tensor in enumerate(tensors) if tensor.numel()]
     if not filled:
         raise ValueError("there is no tensor to turn a bit of")

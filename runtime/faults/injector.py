@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ithaca.recovery.fault import CONTROLLER, Fault, FaultError, FaultKind, Moment, Point
 from ithaca.runtime.events import FaultInjected
@@ -24,6 +23,9 @@ from ithaca.runtime.faults.disk import FaultyDisk
 from ithaca.runtime.faults.flip import flip
 from ithaca.runtime.faults.link import Link
 from ithaca.runtime.faults.partition import Partition
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class InjectedError(RuntimeError):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ithaca.runtime.engine.adamw import OptimizerSettings
+from ithaca.runtime.engine.optimizer_settings import OptimizerSettings
 from ithaca.runtime.workload import BatchId, WithLoss, Workload
 
 Gradients = list[Tensor]

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ithaca.planner.program import Cargo, Compute, Op, Program, Step
 from ithaca.recovery.tally import Tally
-from ithaca.runtime.engine.hashing import combine, hash_tensor
+from ithaca.runtime.engine.hashing import hash_tensor
 from ithaca.runtime.engine.machine import Wires
+from ithaca.runtime.engine.state_hash import combine
 from ithaca.runtime.engine.stepper import Stepper
 from tests.helpers.toy_machine import CPU, PRIME, SHAPES, ToyMachine, count_of, mix, noise
 

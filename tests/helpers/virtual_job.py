@@ -13,7 +13,7 @@ from ithaca.planner.program import Program
 from ithaca.planner.schedule import programs, validation_programs
 from ithaca.planner.span import Span
 from ithaca.recovery.tally import Tally
-from ithaca.runtime.engine.adamw import OptimizerSettings
+from ithaca.runtime.engine.optimizer_settings import OptimizerSettings
 from ithaca.runtime.engine.steps import Point, Steps
 from ithaca.runtime.engine.trainer import EngineSettings, Trainer
 from ithaca.runtime.engine.virtual import Address, VirtualCluster

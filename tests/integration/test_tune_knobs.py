@@ -10,7 +10,7 @@ from ithaca.runtime.agency import Agency
 from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.config.load import load
 from ithaca.runtime.crew import Crew
-from ithaca.runtime.engine.hashing import combine
+from ithaca.runtime.engine.state_hash import combine
 from ithaca.tuners.journal import open_journal
 from ithaca.tuners.loop.knob_space import check_knobs, knob_words, settings_of
 from ithaca.tuners.loop.knobs import LiveJob, _all

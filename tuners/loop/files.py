@@ -87,7 +87,7 @@ class StateFiles:
         for entry in entries:
             index, _, key = entry.name.partition(".")
             part = torch.from_numpy(data[entry.begin : entry.end])
-            tensor = part.view(entry.dtype).reshape(entry.shape)
+            tensor = part.view(entry.torch_dtype).reshape(entry.shape)
             arrays[names[int(index)]][key] = tensor.numpy()
         return Snapshot(trial, step, arrays)
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ithaca.runtime.engine.hashing import combine, hash_tensor
+from ithaca.runtime.engine.hashing import hash_tensor
+from ithaca.runtime.engine.state_hash import combine
 
 Arrays = Mapping[str, Mapping[str, NDArray[np.generic]]]
 """By layer and key; a tensor's bytes, with its own type where numpy has it."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ithaca.runtime.engine import hashing
+from ithaca.runtime.engine.state_hash import BITS
 from tests.unit.csrc import hash_reference as reference
 
 CPP_TEST = Path(__file__).parents[3] / "csrc" / "tests" / "hash_test.cpp"
@@ -103,7 +104,7 @@ def flipped_bits(hash_of: Callable[[Tensor], int], data: Tensor) -> list[list[in
         changed = data.clone()
         changed[bit // 8] ^= 1 << bit % 8
         difference = hash_of(changed) ^ before
-        rows.append([difference >> k & 1 for k in range(hashing.BITS)])
+        rows.append([difference >> k & 1 for k in range(BITS)])
     return rows
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,10 +14,18 @@ import pytest
 
 from ithaca.runtime import controller_process
 from ithaca.runtime.controller_process import ControllerProcess
+from ithaca.runtime.mission import Mission
 from ithaca.runtime.notes import HeadLost, Joined
 from tests.helpers.fake_crew import facts_of
 from tests.helpers.fake_crew import mission as mission_of
+from tests.unit.house.source import ROOT
 
+STARTS = """
+import pickle, sys
+from ithaca.runtime.controller_process import ControllerProcess
+ControllerProcess(pickle.load(sys.stdin.buffer))
+print("torch" in sys.modules)
+"""
 NEW = (5, "its handle", facts_of(1)[0], "")
 
 
@@ -83,3 +95,26 @@ def test_one_that_nobody_begins_says_so(
     monkeypatch.setattr(process._began, "wait", lambda _: False)
     with pytest.raises(TimeoutError, match="nobody began this controller within 68 s"):
         process.head_lost("the head is gone")
+
+
+def loads_torch(mission: Mission) -> bool:
+    """Whether a controller's process has imported torch when it has its mission."""
+    path = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-c", STARTS],
+        input=pickle.dumps(mission),
+        stdout=subprocess.PIPE,
+        env=path,
+        timeout=100,
+        check=True,
+    )
+    return done.stdout.split() == [b"True"]
+
+
+def test_it_starts_without_torch(tmp_path: Path) -> None:
+    """Whoever waits for a controller, or for a new one, would wait for that too."""
+    mission = mission_of(tmp_path, 0)
+    assert not loads_torch(mission)
+    opened = mission.workload_config.open()
+    assert type(opened).__module__ == "tests.helpers.small_models"
+    assert loads_torch(replace(mission, workload_config=opened))

@@ -18,6 +18,7 @@ from ithaca.runtime.config.load import load
 from ithaca.runtime.control import attendance, heartbeat
 from ithaca.runtime.lease import Use
 from ithaca.runtime.orders import Assignment, Deployment
+from ithaca.runtime.sealed import Sealed
 from ithaca.runtime.training import Training
 from ithaca.runtime.worker import Worker, _Part
 from tests.helpers.real_job import write_job
@@ -46,7 +47,9 @@ def assigned(folder: Path) -> Worker:
     loaded = load(write_job(folder / "job", detect="2s"))
     worker = Worker(1, "cpu", None)
     worker.assign(
-        Assignment(loaded.job, loaded.workload_config, 0, (0, 1), str(folder), None, NOBODY, "t")
+        Assignment(
+            loaded.job, Sealed.of(loaded.workload_config), 0, (0, 1), str(folder), None, NOBODY, "t"
+        )
     )
     return worker
 

@@ -62,7 +62,7 @@ def test_we_read_what_the_library_writes(made: dict[str, Tensor]) -> None:
     assert {entry.name for entry in entries} == set(made)
     for entry in entries:
         tensor = made[entry.name]
-        assert (entry.dtype, entry.shape) == (tensor.dtype, tuple(tensor.shape))
+        assert (entry.torch_dtype, entry.shape) == (tensor.dtype, tuple(tensor.shape))
         begin = 8 + length
         assert data[begin + entry.begin : begin + entry.end] == _bits(tensor)
 

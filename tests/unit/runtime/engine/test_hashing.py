@@ -1,15 +1,11 @@
-"""Hashes of tensors and of named collections of them."""
+"""Hashes of tensors."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ithaca.runtime.engine import hashing
-
-NAMED = {"b.weight": 7, "a.weight": 2**128 - 1, "a.bias": 0}
 
 
 def test_dtype_shape_and_bits_count() -> None:
@@ -42,32 +38,6 @@ def test_pending_conjugation_counts() -> None:
     wave = torch.tensor([1 + 2j, 3 - 1j])
     assert hashing.hash_tensor(wave.conj()) == hashing.hash_tensor(wave.conj().resolve_conj())
     assert hashing.hash_tensor(wave.conj()) != hashing.hash_tensor(wave)
-
-
-def test_combining_is_free_of_order() -> None:
-    backwards = dict(reversed(NAMED.items()))
-    assert list(backwards) != list(NAMED)
-    assert hashing.combine(backwards) == hashing.combine(NAMED)
-    assert len(hashing.combine(NAMED)) == 32
-
-
-def test_combining_tells_names_and_hashes_apart() -> None:
-    swapped = NAMED | {"b.weight": NAMED["a.bias"], "a.bias": NAMED["b.weight"]}
-    fewer = {name: NAMED[name] for name in list(NAMED)[:2]}
-    assert len({hashing.combine(named) for named in (NAMED, swapped, fewer, {})}) == 4
-
-
-@given(st.dictionaries(st.text(), st.integers(0, 2**128 - 1), min_size=1), st.data())
-def test_combining_notices_any_one_hash(named: dict[str, int], data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(named)))
-    bit = data.draw(st.integers(0, 127))
-    assert hashing.combine(named | {name: named[name] ^ 1 << bit}) != hashing.combine(named)
-
-
-@pytest.mark.parametrize("wrong", [-1, 2**128])
-def test_only_128_bits_are_combined(wrong: int) -> None:
-    with pytest.raises(ValueError, match="'layer' is not a number of 128 bits"):
-        hashing.combine({"layer": wrong})
 
 
 def test_a_missing_extension_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
