@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +26,16 @@ class Hired:
     actor: Any
     facts: Facts | None
     reason: str = ""
+
+
+class WorkerActor(WorkerProcess):
+    """Knows from Ray on which node it is."""
+
+    def facts(self, address: str) -> Facts:
+        import ray
+
+        told = super().facts(address or ray.util.get_node_ip_address())
+        return replace(told, place=ray.get_runtime_context().get_node_id())
 
 
 class Agency:
@@ -57,7 +67,7 @@ class Agency:
             options["num_gpus"] = 1
         # Before torch starts in the worker: kernels change bits with the number of threads.
         variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        actor = ray.remote(WorkerProcess)
+        actor = ray.remote(WorkerActor)
         self._class: Any = actor.options(runtime_env={"env_vars": variables}, **options)
         self._given = (threads, device, interface)
         self._join_s = join_s

@@ -1,13 +1,13 @@
-"""The process of a worker: what a controller calls in it, and Ray's view of where it is.
+"""The process of a worker: what a controller calls in it.
 
-Whoever is handed a worker's actor loads this class. It loads the worker itself, and with it torch,
-only where it is made: a controller starts without.
+The class knows nothing of Ray; :mod:`ithaca.runtime.agency` makes an actor of it. Whoever is handed
+a worker's actor loads this class. It loads the worker itself, and with it torch, only where one is
+made: a controller starts without.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from ithaca.recovery.standing import Standing
 from ithaca.runtime.orders import Assignment, Deployment, Facts, NotSaved, Outcome, Saved, Trouble
@@ -28,11 +28,8 @@ class WorkerProcess:
         watch_parent(self._daemon, bound_s, self._worker.complain)
 
     def facts(self, address: str) -> Facts:
-        """Who and where it is; without ``address``, at the one that Ray uses."""
-        import ray
-
-        told = self._worker.facts(address or ray.util.get_node_ip_address())
-        return replace(told, place=ray.get_runtime_context().get_node_id())
+        """Who and where it is."""
+        return self._worker.facts(address)
 
     def assign(self, assignment: Assignment) -> None:
         """Build the layers of a new assignment."""
