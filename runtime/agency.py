@@ -32,6 +32,7 @@ class WorkerActor(WorkerProcess):
     """Knows from Ray on which node it is."""
 
     def facts(self, address: str) -> Facts:
+        """Who it is, and on which of Ray's nodes."""
         import ray
 
         told = super().facts(address or ray.util.get_node_ip_address())
