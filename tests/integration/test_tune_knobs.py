@@ -11,9 +11,11 @@ from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.config.load import load
 from ithaca.runtime.crew import Crew
 from ithaca.runtime.engine.state_hash import combine
-from ithaca.tuners.journal import open_journal
+from ithaca.runtime.journal import FILE, Opened, parse
+from ithaca.tuners.journal import open_journal, read_journal
 from ithaca.tuners.loop.knob_space import check_knobs, knob_words, settings_of
 from ithaca.tuners.loop.knobs import LiveJob, _all
+from ithaca.tuners.loop.record import KNOBS_JOURNAL
 from ithaca.tuners.loop.training import TrialTraining
 from ithaca.tuners.search import Settings
 from ithaca.tuners.space import Space, SpaceError
@@ -52,10 +54,17 @@ def test_below_a_cap_the_state_at_the_end_is_that_of_the_job_alone(
     with Agency(ray_cluster, join_s=120.0) as agency:
         crew: Crew = agency.hire(2)
         live.use(ray_cluster, agency, crew)
-        journal, search = open_journal(folder / "journal.jsonl", settings, settings_of(KNOBS))
+        journal, search = open_journal(folder / KNOBS_JOURNAL, settings, settings_of(KNOBS))
         with journal:
             ended = _all(live, search, journal.write, 60, 4, lambda _: None)
     assert ended.finished
+    # Two journals in one folder, each of them whole.
+    found, _ = read_journal(folder / KNOBS_JOURNAL)
+    assert [trial.reason for trial in found.trials.values()] == [
+        stretch.reason for stretch in ended.stretches[:4]
+    ]
+    entries = [parse(line) for line in (folder / FILE).read_text().splitlines()]
+    assert sum(isinstance(entry, Opened) for entry in entries) == len(ended.stretches)
     assert ended.end.step == 60
     failed = [stretch for stretch in ended.stretches if stretch.seconds is None]
     assert [each.setting["layout"] for each in failed] == ["2x1", "2x1"]  # all layers in one worker

@@ -18,7 +18,7 @@ from ithaca.tuners.loop.driver import Driver, Ended, search
 from ithaca.tuners.loop.load import LoadedTune, load_tune, overrides
 from ithaca.tuners.loop.page import write_page
 from ithaca.tuners.loop.progress import progress, told
-from ithaca.tuners.loop.record import JOURNAL
+from ithaca.tuners.loop.record import JOURNAL, KNOBS_JOURNAL
 from ithaca.tuners.space import Space
 
 if TYPE_CHECKING:
@@ -141,10 +141,10 @@ def choose(loaded: LoadedTune, resume: bool) -> Path:
     numbered = [base]
     if not named:
         for number in count(2):
-            if not (numbered[-1] / JOURNAL).exists():
+            if not _begun(numbered[-1]):
                 break
             numbered.append(base.with_name(f"{base.name}-{number}"))
-    begun = [folder for folder in numbered if (folder / JOURNAL).exists()]
+    begun = [folder for folder in numbered if _begun(folder)]
     if resume:
         if not begun:
             raise UserError(f"{base} holds no search to go on with. Leave --resume away.")
@@ -155,6 +155,10 @@ def choose(loaded: LoadedTune, resume: bool) -> Path:
             "folder=..."
         )
     return numbered[-1]
+
+
+def _begun(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (JOURNAL, KNOBS_JOURNAL))
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from ithaca.runtime.preview import preview
 from ithaca.runtime.run import Start, cluster_of, find_checkpoint, hired, mission_of, owning
 from ithaca.tuners.journal import open_journal
 from ithaca.tuners.loop.knob_space import check_knobs, knob_words, settings_of
-from ithaca.tuners.loop.record import JOURNAL
+from ithaca.tuners.loop.record import KNOBS_JOURNAL
 from ithaca.tuners.search import Search, Settings
 from ithaca.tuners.space import Config, Space, SpaceError, Value
 from ithaca.tuners.trial import Failure
@@ -216,7 +216,7 @@ def tune_knobs(
     )
     with owning(folder), cluster_of(jobs[0].job, size) as (cluster, agency):
         live.use(cluster, agency, hired(jobs[0].job, agency, size))
-        journal, search = open_journal(folder / JOURNAL, asked, arms)
+        journal, search = open_journal(folder / KNOBS_JOURNAL, asked, arms)
         with journal:
             return _all(live, search, journal.write, jobs[0].job.steps, steps, tell)
 

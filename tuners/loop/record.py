@@ -12,6 +12,8 @@ from ithaca.tuners.loop.orders import Outcome
 
 LOG = "runs.jsonl"
 JOURNAL = "journal.jsonl"
+KNOBS_JOURNAL = "search.jsonl"
+"""Of a search of knobs: its folder is that of a run, whose controllers have a journal too."""
 
 
 @dataclass(frozen=True, slots=True)

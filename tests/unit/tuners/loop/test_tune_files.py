@@ -59,6 +59,11 @@ def test_folders_are_new_unless_a_search_goes_on(
     (first / "journal.jsonl").touch()
     assert choose(loaded, resume=False) == Path("runs/tune_quick-2")
     assert choose(loaded, resume=True) == first
+    second = choose(loaded, resume=False)
+    second.mkdir()
+    (second / "search.jsonl").touch()  # of knobs
+    assert choose(loaded, resume=False) == Path("runs/tune_quick-3")
+    assert choose(loaded, resume=True) == second
     named = load_tune(CONFIGS / "tune_quick.yaml", [f"folder={first}"])
     with pytest.raises(UserError, match=r"holds a search already\. Add --resume"):
         choose(named, resume=False)
