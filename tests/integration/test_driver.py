@@ -91,33 +91,30 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
         driver.process.communicate()
 
 
+def status(pid: int) -> list[str]:
+    """State, parent and more of a process; nothing if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs (a zombie does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return status(pid)[:1] not in ([], ["Z"])
 
 
 def controller_beside(worker: int) -> int:
     """The process of the controller that the daemon of this worker's node started."""
-    daemon = parent(worker)
+    daemon = status(worker)[1]
     (found,) = [
         int(path.name)
         for path in Path("/proc").iterdir()
         if path.name.isdigit()
-        and parent(int(path.name)) == daemon
+        and status(int(path.name))[1:2] == [daemon]
         and (path / "cmdline").read_bytes().startswith(b"ray::ControllerProcess")
     ]
     return found
-
-
-def parent(pid: int) -> int:
-    """Of a process; 0 if it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
 
 
 def has_torch(pid: int) -> bool:

@@ -53,9 +53,8 @@ class Killer:
     def __call__(self, summary: Summary) -> None:
         """Strike once the search has noticed the stroke before."""
         assert self.driver is not None
-        noticed = summary.lost == (len(self.killed) + 1) // 2
-        noticed = noticed and self.driver.coordinator not in (None, self._coordinator)
-        if not noticed:
+        lost = self.killed.count("process")
+        if summary.lost != lost or self.driver.coordinator in (None, self._coordinator):
             return
         if len(self.killed) == 3:
             self._gate.touch()
@@ -71,12 +70,10 @@ class Killer:
                 self.killed.append("process")
 
 
-def run(tune: LoadedTune, folder: Path, cluster: Cluster, killer: Killer | None) -> Ended:
-    """A search, disturbed or not."""
+def run(tune: LoadedTune, folder: Path, cluster: Cluster, killer: Killer) -> Ended:
+    """A search, disturbed."""
     folder.mkdir()
-    driver = Driver(tune, folder, killer or (lambda summary: None))
-    if killer is not None:
-        killer.driver = driver
+    killer.driver = driver = Driver(tune, folder, killer)
     return driver.run(cluster, first_job(tune), 0.0)
 
 
