@@ -63,13 +63,10 @@ class Agency:
     ) -> None:
         import ray
 
-        options = cluster.worker_options() | {"max_concurrency": _CALLS, "max_restarts": 0}
+        options = cluster.worker_options(threads) | {"max_concurrency": _CALLS, "max_restarts": 0}
         if device == "cuda":
             options["num_gpus"] = 1
-        # Before torch starts in the worker: kernels change bits with the number of threads.
-        variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        actor = ray.remote(WorkerActor)
-        self._class: Any = actor.options(runtime_env={"env_vars": variables}, **options)
+        self._class: Any = ray.remote(WorkerActor).options(**options)
         self._given = (threads, device, interface)
         self._join_s = join_s
         self._detect_s = detect_s

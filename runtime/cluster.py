@@ -149,11 +149,22 @@ class Cluster:
         worker: Any = importlib.import_module("ray._private.worker")
         worker.global_worker.gcs_client.internal_kv_exists(b"ithaca", None)
 
-    def worker_options(self) -> dict[str, Any]:
-        """What an actor asks of Ray for one worker: a slot, or a CPU where nobody has slots."""
+    def worker_options(self, threads: int) -> dict[str, Any]:
+        """What an actor asks of Ray for one worker: a slot, or a CPU where nobody has slots.
+
+        And its number of intra-op threads, from before torch starts in it: kernels change bits with
+        that. On a cluster of our own Ray itself says one; then a process can be used that Ray has
+        started in advance.
+        """
+        options: dict[str, Any] = {"num_cpus": 1}
         if self.is_own or any(SLOT in machine.resources for machine in self.nodes()):
-            return {"num_cpus": 0, "resources": {SLOT: 1}}
-        return {"num_cpus": 1}
+            options = {"num_cpus": 0, "resources": {SLOT: 1}}
+        variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        ours = environment.snapshot()
+        same = all(ours.get(name, value) == value for name, value in variables.items())
+        if not (self.is_own and threads == 1 and same):
+            options["runtime_env"] = {"env_vars": variables}
+        return options
 
     def shutdown(self) -> None:
         """Disconnects; stops the daemons if they are ours. May be called twice."""

@@ -17,7 +17,7 @@ from typing import Any
 from ithaca.runtime.agency import Agency, Hired
 from ithaca.runtime.answers import finished, result
 from ithaca.runtime.cluster import Cluster
-from ithaca.runtime.controller_process import ControllerProcess, Pulse
+from ithaca.runtime.controller_process import Pulse
 from ithaca.runtime.crew import Crew
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import Event, RunEnded, Warned
@@ -27,6 +27,7 @@ from ithaca.runtime.head import HeadWatch
 from ithaca.runtime.mission import Mission
 from ithaca.runtime.notes import HeadLost
 from ithaca.runtime.office import Office
+from ithaca.runtime.seat import Seat
 from ithaca.runtime.timeouts import Timeouts
 
 Emit = Callable[[Event], None]
@@ -44,6 +45,7 @@ class Driver:
         agency: hires workers there.
         crew: those hired so far.
         listeners: told every event, in this thread.
+        seat: where the controller works; it is kept for the next run. Default: one of its own.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Driver:
         agency: Agency,
         crew: Crew,
         listeners: Sequence[Emit],
+        seat: Seat | None = None,
     ) -> None:
         self._mission = mission
         self._cluster = cluster
@@ -61,6 +64,8 @@ class Driver:
         self._everybody = crew.part(crew.facts)
         self._listeners = tuple(listeners)
         self._timeouts = Timeouts.from_detect(mission.job.detect)
+        self._seat = seat or Seat(mission.job.detect)
+        self._keeps_seat = seat is not None
         self._actor: Any = None
         self._asked: tuple[Any, float] | None = None
         self._pid: int | None = None
@@ -87,8 +92,9 @@ class Driver:
         """
         follower = Follower(self._mission.folder / LOG)
         self._head.start()
+        kept = False
         try:
-            self._actor = self._start()
+            self._actor = self._seat.take()
             while True:
                 pulse = self._pulse()
                 self._tell(follower)
@@ -100,30 +106,19 @@ class Driver:
                     # What was written between the last look and the end.
                     self._tell(follower)
                     assert pulse.end is not None
+                    kept = self._keeps_seat
                     return pulse.end
                 self._hire()
                 self._pass_on()
         finally:
             follower.close()
             self._head.stop()
-            self._stop()
+            if not kept:
+                self._seat.end()  # its run may not have ended
             # They know this run alone, and the next one may need their slots.
             self._agency.end(self._begun)
 
     # -- the controller's process
-
-    def _start(self) -> Any:  # noqa: ANN401 - Ray's handle
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        here = ray.get_runtime_context().get_node_id()
-        actor = ray.remote(ControllerProcess).options(
-            num_cpus=0,
-            max_restarts=-1,
-            max_concurrency=8,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
-        )
-        return actor.remote(self._mission)
 
     def _pulse(self) -> Pulse | None:
         """The controller's answer if there is one; one that hangs is killed, for Ray to replace."""
@@ -132,7 +127,7 @@ class Driver:
         self._late_s += min(now - self._looked, 4 * _LOOK_S)
         self._looked = now
         if self._asked is None:
-            self._asked = (self._actor.pulse.remote(self._said), now)
+            self._asked = (self._actor.pulse.remote(self._mission.run, self._said), now)
             self._late_s = 0.0
         future, _ = self._asked
         if not finished([future], _LOOK_S):
@@ -174,7 +169,7 @@ class Driver:
             self._drain_told = self._head_told = False
             self._head.daemon_is(pulse.daemon)
             actors = [self._crew.actors[worker] for worker in self._crew.facts]
-            self._actor.begin.remote(self._crew.facts, self._crew.join_s, *actors)
+            self._actor.begin.remote(self._mission, self._crew.facts, self._crew.join_s, *actors)
             for each in self._hired:
                 self._introduce(each)
         for message in pulse.said:
@@ -187,12 +182,6 @@ class Driver:
         while len(self._begun) < pulse.wanted:
             self._begun.append(self._agency.begin())
         return pulse.end is not None
-
-    def _stop(self) -> None:
-        import ray
-
-        if self._actor is not None and ray.is_initialized():
-            ray.kill(self._actor)
 
     # -- what passes between them
 
@@ -212,12 +201,14 @@ class Driver:
                 self._everybody.add(each.worker, each.actor, each.facts)
 
     def _introduce(self, hired: Hired) -> None:
-        self._actor.joined.remote(hired.worker, hired.actor, hired.facts, hired.reason)
+        self._actor.joined.remote(
+            self._mission.run, hired.worker, hired.actor, hired.facts, hired.reason
+        )
 
     def _pass_on(self) -> None:
         if self._drain and not self._drain_told and self._pid is not None:
             self._drain_told = True
-            self._actor.request_drain.remote()
+            self._actor.request_drain.remote(self._mission.run)
         if self._head.reason and not self._head_told and self._pid is not None:
             self._head_told = True
-            self._actor.head_lost.remote(self._head.reason)
+            self._actor.head_lost.remote(self._mission.run, self._head.reason)

@@ -27,6 +27,7 @@ from ithaca.runtime.log import EventLog
 from ithaca.runtime.mission import Mission
 from ithaca.runtime.preview import Preview, preview
 from ithaca.runtime.sealed import Sealed
+from ithaca.runtime.seat import Seat
 from ithaca.runtime.showcase import showcase
 from ithaca.runtime.timeouts import Timeouts
 
@@ -120,10 +121,10 @@ def train(
             return None
         start = Start(loaded, seen, folder, found, (*left, *warnings))
         size = len(seen.plan.workers) + loaded.job.recovery.spares
-        with cluster_of(loaded.job, size) as (cluster, agency):
+        with cluster_of(loaded.job, size) as (cluster, agency), Seat(loaded.job.detect) as seat:
             crew = hired(loaded.job, agency, size)
             mission = mission_of(start, crew)
-            driver = Driver(mission, cluster, agency, crew, listeners)
+            driver = Driver(mission, cluster, agency, crew, listeners, seat)
             on_controller(driver)
             end = driver.run()
         if end.outcome == "finished":

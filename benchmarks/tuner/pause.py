@@ -17,12 +17,11 @@ import numpy as np
 import torch
 
 from ithaca.runtime.cluster import Cluster
-from ithaca.tuners.loop.crew import actor_class
-from ithaca.tuners.loop.process import TrialProcess
 from ithaca.tuners.loop.state import view
+from ithaca.tuners.loop.trial_actor import TrialActor
 
 
-class Measured(TrialProcess):
+class Measured(TrialActor):
     """A process that holds tensors like a training's, and times the two ways."""
 
     def fill(self, megabytes: int) -> None:
@@ -33,7 +32,7 @@ class Measured(TrialProcess):
     def pause(self, step: int, to: int) -> float:
         """Seconds from the end of a step until process ``to`` holds the state."""
         began = time.perf_counter()
-        self._send(to, view(0, step, self._tensors))
+        self._deliver(to, view(0, step, self._tensors))
         return time.perf_counter() - began
 
     def resume(self, megabytes: int) -> tuple[float, int]:
@@ -57,7 +56,7 @@ def main() -> None:
     import ray
 
     with Cluster.start(2, paths=[Path.cwd()]):
-        actor: Any = ray.remote(actor_class(Measured)).options(num_cpus=0, max_concurrency=4)
+        actor: Any = ray.remote(Measured).options(num_cpus=0, max_concurrency=4)
         crew = [actor.remote(number, 1) for number in range(2)]
         ray.get([each.meet.remote((0, 1), *crew) for each in crew])
         ray.get([each.fill.remote(arguments.megabytes) for each in crew])

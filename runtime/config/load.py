@@ -19,7 +19,7 @@ from ithaca.runtime.config.overrides import apply_overrides
 from ithaca.runtime.config.plugin import find_workload
 from ithaca.runtime.config.provenance import Key, Marks, Origin, dotted, undotted
 from ithaca.runtime.config.section import BadValue
-from ithaca.runtime.config.source import file_name, read_source
+from ithaca.runtime.config.source import Source, file_name, read_source
 
 if TYPE_CHECKING:
     from ithaca.runtime.workload import Workload
@@ -101,8 +101,13 @@ def load(path: Path | str, overrides: Sequence[str] = (), find: Find = find_work
     Raises:
         ConfigError: with every mistake that was found and where it stands.
     """
-    source = read_source(Path(path))
-    file = file_name(Path(path))
+    return load_source(read_source(Path(path)), file_name(Path(path)), overrides, find)
+
+
+def load_source(
+    source: Source, file: str, overrides: Sequence[str], find: Find = find_workload
+) -> LoadedJob:
+    """As :func:`load`, from what was read; messages name it ``file``."""
     data, marks, problems = apply_overrides(source, file, overrides)
     problems = [*source.problems, *problems]
     if not isinstance(data, dict):

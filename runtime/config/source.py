@@ -47,7 +47,15 @@ def read_source(path: Path) -> Source:
         ConfigError: there is no such file, or it cannot be read as YAML at all.
     """
     file = file_name(path)
-    text = _read(path, file)
+    return source_of(_read(path, file), file)
+
+
+def source_of(text: str, file: str) -> Source:
+    """The content of ``text``, which messages name ``file``.
+
+    Raises:
+        ConfigError: it cannot be read as a job at all.
+    """
     source = parse_source(text)
     if source.data is None and not source.problems:
         what = "is empty; a job gives at least name, workload and steps"

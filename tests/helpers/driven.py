@@ -38,6 +38,11 @@ def state(pid: int) -> str:
         return ""
 
 
+def has_torch(pid: int) -> bool:
+    """Whether a process has loaded torch."""
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+
 class Driven:
     """A run of the small job in ``folder``, in a session of its own."""
 

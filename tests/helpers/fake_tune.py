@@ -13,7 +13,7 @@ from ithaca.tuners.loop.orders import Look, Outcome, Run
 
 def value(run: Run, step: int) -> float:
     """Lower for higher learning rates and more steps."""
-    return 1.0 / (run.job.optimizer.lr * 10 + step)
+    return 1.0 / (run.job.load().job.optimizer.lr * 10 + step)
 
 
 @dataclass

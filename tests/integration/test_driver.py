@@ -14,6 +14,7 @@ import pytest
 
 from ithaca.runtime.events import Event, RunEnded, StepDone, WorkerFailed, WorkerJoined
 from ithaca.runtime.log import read
+from tests.helpers.driven import has_torch
 from tests.helpers.real_job import write_job
 
 pytestmark = [pytest.mark.xdist_group("driver"), pytest.mark.timeout(240)]
@@ -115,11 +116,6 @@ def controller_beside(worker: int) -> int:
         and (path / "cmdline").read_bytes().startswith(b"ray::ControllerProcess")
     ]
     return found
-
-
-def has_torch(pid: int) -> bool:
-    """Whether a process has loaded torch."""
-    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
 
 
 def test_ctrl_c_finishes_the_step_and_tells_how_to_go_on(start: Callable[..., Driver]) -> None:

@@ -17,6 +17,7 @@ from ithaca.tuners.loop.load import LoadedTune, load_tune, middle
 from ithaca.tuners.loop.page import build_page
 from ithaca.tuners.loop.record import JOURNAL, LOG, Begun, Ran, Took, read_lines
 from ithaca.tuners.loop.training import TrialTraining
+from tests.helpers.driven import has_torch
 from tests.helpers.small_tune import write_search
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -47,6 +48,7 @@ class Killer:
     def __init__(self, gate: Path) -> None:
         self.driver: Driver | None = None
         self.killed: list[str] = []
+        self.torch: list[tuple[str, bool]] = []
         self._gate = gate
         self._coordinator: int | None = None
 
@@ -61,13 +63,16 @@ class Killer:
         elif len(self.killed) == 1:
             self._coordinator = self.driver.coordinator
             assert self._coordinator is not None
-            os.kill(self._coordinator, signal.SIGKILL)
-            self.killed.append("coordinator")
+            self._kill("coordinator", self._coordinator)
         else:
             waiting = [n for n, _, step in summary.running if step == BEHIND]
             if waiting:
-                os.kill(self.driver.pids[waiting[0]], signal.SIGKILL)
-                self.killed.append("process")
+                self._kill("process", self.driver.pids[waiting[0]])
+
+    def _kill(self, what: str, pid: int) -> None:
+        self.killed.append(what)
+        self.torch.append((what, has_torch(pid)))
+        os.kill(pid, signal.SIGKILL)
 
 
 def run(tune: LoadedTune, folder: Path, cluster: Cluster, killer: Killer) -> Ended:
@@ -102,6 +107,8 @@ def test_lost_processes_and_a_lost_coordinator_cost_no_trial(
     folder, killer = tmp_path / "disturbed", Killer(gate(tmp_path))
     ended = run(tune, folder, ray_cluster, killer)
     assert killer.killed == ["process", "coordinator", "process"]
+    # Nobody waits for torch where a coordinator starts, at first or anew.
+    assert killer.torch == [("process", True), ("coordinator", False), ("process", True)]
     assert ended.summary.again == 0
     assert ended.summary.lost == 2
     search, _ = read_journal(folder / JOURNAL)

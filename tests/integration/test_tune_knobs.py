@@ -12,6 +12,7 @@ from ithaca.runtime.config.load import load
 from ithaca.runtime.crew import Crew
 from ithaca.runtime.engine.state_hash import combine
 from ithaca.runtime.journal import FILE, Opened, parse
+from ithaca.runtime.seat import Seat
 from ithaca.tuners.journal import open_journal, read_journal
 from ithaca.tuners.loop.knob_space import check_knobs, knob_words, settings_of
 from ithaca.tuners.loop.knobs import LiveJob, _all
@@ -51,9 +52,9 @@ def test_below_a_cap_the_state_at_the_end_is_that_of_the_job_alone(
     folder.mkdir()
     live = LiveJob(tmp_path / "job.yaml", (), folder)
     settings = Settings(num_trials=4, surrogate="random", maximize=False)
-    with Agency(ray_cluster, join_s=120.0) as agency:
+    with Agency(ray_cluster, join_s=120.0) as agency, Seat(30.0) as seat:
         crew: Crew = agency.hire(2)
-        live.use(ray_cluster, agency, crew)
+        live.use(ray_cluster, agency, crew, seat)
         journal, search = open_journal(folder / KNOBS_JOURNAL, settings, settings_of(KNOBS))
         with journal:
             ended = _all(live, search, journal.write, 60, 4, lambda _: None)

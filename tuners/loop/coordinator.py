@@ -16,7 +16,6 @@ from typing import Protocol
 from ithaca.runtime.errors import UserError
 from ithaca.tuners.journal import open_journal
 from ithaca.tuners.loop.elapsed import Elapsed
-from ithaca.tuners.loop.files import FOLDER, StateFiles
 from ithaca.tuners.loop.load import LoadedTune
 from ithaca.tuners.loop.orders import Look, Outcome, Run
 from ithaca.tuners.loop.record import (
@@ -30,6 +29,7 @@ from ithaca.tuners.loop.record import (
     read_lines,
     write_line,
 )
+from ithaca.tuners.loop.state_folder import FOLDER, StateFolder
 from ithaca.tuners.space import Config
 from ithaca.tuners.trial import Asked, Failure, State
 
@@ -39,7 +39,7 @@ then its process is killed."""
 
 
 class Files(Protocol):
-    """States on the disk, as :class:`ithaca.tuners.loop.files.StateFiles` has them."""
+    """States on the disk, as :class:`ithaca.tuners.loop.state_folder.StateFolder` has them."""
 
     def steps(self) -> dict[int, int]:
         """The newest step of every trial that has a state there."""
@@ -161,7 +161,7 @@ class Coordinator:
         arms = self.tune.tune.make_arms()
         self.journal, self.search = open_journal(self.folder / JOURNAL, settings, arms)
         if self.files is None:
-            self.files = StateFiles(self.folder / FOLDER)
+            self.files = StateFolder(self.folder / FOLDER)
         self._elapsed = Elapsed(self.folder, self.clock)
         for line in read_lines(self.folder / LOG):
             self._lost += isinstance(line, Gone)
@@ -403,19 +403,6 @@ class Coordinator:
 
     def _begin(self, asked: Asked, idle: list[int]) -> None:
         trial = self.search.trials[asked.trial]
-        try:
-            loaded = self.tune.job(self.search.full(asked))
-        except UserError as error:
-            event = self.search.tell(
-                asked.trial,
-                None,
-                now_s=self._now(),
-                cost_s=0.0,
-                failure=Failure.ERROR,
-                reason=str(error),
-            )
-            self.journal.write(event)
-            return
         first = 0
         if asked.resumed:
             first = max(self._newest(asked.trial), self._on_disk().steps().get(asked.trial, 0))
@@ -430,8 +417,7 @@ class Coordinator:
         run = Run(
             asked.trial,
             trial.runs,
-            loaded.job,
-            loaded.workload_config,
+            self.tune.recipe(self.search.full(asked)),
             first,
             asked.fidelity,
             asked.limit_s,

@@ -1,4 +1,4 @@
-"""The processes of a search as actors: who starts them, and calls to them that never block."""
+"""The processes of a search as its coordinator sees them: calls to actors that never block."""
 
 from __future__ import annotations
 
@@ -6,120 +6,10 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from ithaca.runtime import environment
 from ithaca.runtime.answers import finished, result
-from ithaca.runtime.cluster import Cluster
-from ithaca.runtime.config.load import LoadedJob
-from ithaca.runtime.errors import UserError
-from ithaca.tuners.loop.files import FOLDER, StateFiles
 from ithaca.tuners.loop.orders import Look, Run
-from ithaca.tuners.loop.process import TrialProcess
-from ithaca.tuners.loop.state import Snapshot
-
-_CALLS = 16
-_KEPT_S = 30.0
-"""Longest wait for another process to take a state."""
-
-
-def actor_class(base: type[TrialProcess] = TrialProcess) -> type[Any]:
-    """The process as an actor that reaches the others by their handles."""
-
-    class Actor(base):  # type: ignore[misc, valid-type]
-        def __init__(self, number: int, threads: int, folder: Path | None = None) -> None:
-            files = None if folder is None else StateFiles(folder / FOLDER)
-            super().__init__(number, threads, self._deliver, files)
-            self._others: dict[int, Any] = {}
-
-        def meet(self, numbers: tuple[int, ...], *handles: Any) -> int:  # noqa: ANN401
-            self._others |= dict(zip(numbers, handles, strict=True))
-            return os.getpid()
-
-        def _deliver(self, number: int, state: Snapshot) -> None:
-            import ray
-
-            other = self._others.get(number)
-            if other is None:
-                raise OSError(f"process {number} is not known here")
-            try:
-                ray.get(other.keep.remote(state), timeout=_KEPT_S)
-            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
-                raise OSError(f"process {number} took no state: {error}") from error
-
-    return Actor
-
-
-class Hirer:
-    """Starts processes on a cluster; they end with the one that it is in.
-
-    Args:
-        cluster: where.
-        loaded: a job like those of the trials, to get warm with.
-        folder: of the search; states are written there.
-    """
-
-    def __init__(self, cluster: Cluster, loaded: LoadedJob, folder: Path) -> None:
-        import ray
-
-        options = cluster.worker_options() | {"max_concurrency": _CALLS, "max_restarts": 0}
-        threads = loaded.job.cluster.threads
-        variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        if not (cluster.is_own and threads == 1 and _unset(variables)):
-            # Otherwise Ray says so by itself, and its warm processes can be used.
-            options |= {"runtime_env": {"env_vars": variables}}
-        self._class: Any = ray.remote(actor_class()).options(**options)
-        self._folder = folder.resolve()
-        self._given = (loaded.job, loaded.workload_config)
-        self._next = 0
-        self.handles: dict[int, Any] = {}
-        self._coming: dict[Any, int] = {}
-
-    def begin(self) -> int:
-        """Start one more; its number."""
-        number, self._next = self._next, self._next + 1
-        handle = self._class.remote(number, self._given[0].cluster.threads, self._folder)
-        self.handles[number] = handle
-        self._coming[handle.prepare.remote(*self._given)] = number
-        return number
-
-    def arrived(self, bound_s: float) -> dict[int, Any]:
-        """Those that came up since the last call; one that was lost meanwhile is started again.
-
-        Raises:
-            UserError: the job cannot be trained.
-        """
-        import ray
-
-        if not self._coming:
-            return {}
-        came = {}
-        for future in finished(list(self._coming), bound_s):
-            number, answer = self._coming.pop(future), result(future)
-            if isinstance(answer, Look):
-                came[number] = self.handles[number]
-            elif isinstance(answer, ray.exceptions.RayActorError):
-                del self.handles[number]
-                self.begin()
-            else:
-                raise UserError(f"the job of this search cannot be trained: {answer}")
-        return came
-
-    def dismiss(self) -> None:
-        """End all at once."""
-        import ray
-
-        if ray.is_initialized():
-            for handle in self.handles.values():
-                ray.kill(handle)
-        self.handles.clear()
-
-
-def _unset(variables: Mapping[str, str]) -> bool:
-    """Whether our own environment, which Ray's processes get, gives none of them another value."""
-    ours = environment.snapshot()
-    return all(ours.get(name, value) == value for name, value in variables.items())
 
 
 class ActorCrew:

@@ -6,12 +6,8 @@ introduced to the processes that live.
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,32 +17,18 @@ from ithaca.runtime.cluster import Cluster, ClusterError
 from ithaca.runtime.config.load import LoadedJob
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.lock import RunLock
-from ithaca.tuners.loop.coordinator import Coordinator, Summary
-from ithaca.tuners.loop.crew import ActorCrew, Hirer
+from ithaca.tuners.loop.coordinator import Summary
+from ithaca.tuners.loop.coordinator_process import CoordinatorProcess, Pulse
 from ithaca.tuners.loop.elapsed import Elapsed
-from ithaca.tuners.loop.files import FOLDER, StateFiles
+from ithaca.tuners.loop.hirer import Hirer
 from ithaca.tuners.loop.load import LoadedTune, middle
+from ithaca.tuners.loop.state_folder import FOLDER, StateFolder
 
 _LOOK_S = 0.05
 _UP_S = 120.0
 """Longest wait for the first processes."""
 
 Tell = Callable[[Summary], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Pulse:
-    """A coordinator's answer to the driver: its process, how it stands, and what ended it.
-
-    ``gone``: numbers of processes that were lost; ``pids``: process by number of those that live.
-    """
-
-    pid: int
-    summary: Summary | None
-    gone: tuple[int, ...] = ()
-    pids: tuple[tuple[int, int], ...] = ()
-    refused: str = ""
-    broken: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,95 +44,6 @@ class Ended:
     summary: Summary
     startup_s: float
     stopped: bool = False
-
-
-class CoordinatorProcess:
-    """A coordinator in a process of its own, made from what its predecessor was made from."""
-
-    def __init__(self, tune: LoadedTune, folder: Path) -> None:
-        self._tune, self._folder = tune, folder
-        self._crew = ActorCrew()
-        self._joining: list[tuple[tuple[int, ...], tuple[Any, ...]]] = []
-        self._thread: threading.Thread | None = None
-        self._summary: Summary | None = None
-        self._gone: set[int] = set()
-        self._refused = self._broken = ""
-        self._stop = False
-
-    def begin(self, numbers: tuple[int, ...], *handles: Any) -> None:  # noqa: ANN401 - Ray's
-        """Work with these processes; once."""
-        if self._thread is None:
-            self.join(numbers, *handles)
-            self._thread = threading.Thread(
-                target=self._work, args=(frozenset(numbers),), name="coordinator", daemon=True
-            )
-            self._thread.start()
-
-    def join(self, numbers: tuple[int, ...], *handles: Any) -> None:  # noqa: ANN401
-        """More processes."""
-        self._joining.append((numbers, handles))
-
-    def stop(self) -> None:
-        """Ask for nothing more."""
-        self._stop = True
-
-    def pulse(self) -> Pulse:
-        """How it stands."""
-        return Pulse(
-            os.getpid(),
-            self._summary,
-            tuple(self._gone),
-            tuple((number, look.pid) for number, look in list(self._crew.seen.items())),
-            self._refused,
-            self._broken,
-        )
-
-    def _work(self, expected: frozenset[int]) -> None:
-        try:
-            with _alone(self._folder):
-                coordinator = Coordinator(self._tune, self._folder, self._crew, time.time, expected)
-                try:
-                    self._turns(coordinator)
-                finally:
-                    coordinator.close()
-        except UserError as error:
-            self._refused = str(error)
-        except BaseException:
-            self._broken = traceback.format_exc()
-
-    def _turns(self, coordinator: Coordinator) -> None:
-        while self._summary is None or not self._summary.over:
-            while self._joining:
-                numbers, handles = self._joining.pop(0)
-                self._crew.join(dict(zip(numbers, handles, strict=True)))
-            before = set(self._crew.handles)
-            self._summary = coordinator.turn(_LOOK_S)
-            self._gone |= before - set(self._crew.handles)
-            if self._stop:
-                return
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds what only one coordinator may hold; that of a driver that was killed ends soon.
-
-    Raises:
-        UserError: it does not end.
-    """
-    lock, rest = RunLock(folder / "coordinator"), threading.Event()
-    until = time.monotonic() + _UP_S / 2
-    while True:
-        try:
-            lock.acquire()
-            break
-        except UserError:
-            if time.monotonic() > until:
-                raise
-        rest.wait(_LOOK_S)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class Driver:
@@ -319,5 +212,5 @@ def search(
             on_driver(driver)
             ended = driver.run(cluster, loaded, began_s)
         if ended.summary.over:
-            StateFiles(folder / FOLDER).clear()
+            StateFolder(folder / FOLDER).clear()
         return ended

@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,20 +18,11 @@ import torch
 from ithaca.runtime.checkpoint.header import decode, encode, header_bytes
 from ithaca.runtime.checkpoint.record import RecordError
 from ithaca.tuners.loop.state import Snapshot
-
-FOLDER = "states"
-_NAME = re.compile(r"(\d+)-(\d+)\.safetensors")
+from ithaca.tuners.loop.state_folder import StateFolder
 
 
-class StateFiles:
-    """The newest state of every trial in a folder, which is made when it is first needed.
-
-    Args:
-        folder: of the states alone, the same for all processes of the search.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+class StateFiles(StateFolder):
+    """The newest state of every trial in a folder, which is made when it is first needed."""
 
     def write(self, state: Snapshot) -> None:
         """Put a state on the disk in place of the trial's older one.
@@ -61,13 +48,6 @@ class StateFiles:
             raise
         self._remove(state.trial, below=state.step)
 
-    def steps(self) -> dict[int, int]:
-        """The newest step of every trial that has a state here."""
-        found: dict[int, int] = {}
-        for trial, step in self._all():
-            found[trial] = max(found.get(trial, 0), step)
-        return found
-
     def read(self, trial: int, step: int) -> Snapshot | None:
         """A state, in memory of this process's own; None if it is not here or not whole."""
         try:
@@ -90,35 +70,6 @@ class StateFiles:
             tensor = part.view(entry.torch_dtype).reshape(entry.shape)
             arrays[names[int(index)]][key] = tensor.numpy()
         return Snapshot(trial, step, arrays)
-
-    def drop(self, trials: Iterable[int]) -> None:
-        """Remove the states of trials that nobody needs any more."""
-        for trial in trials:
-            self._remove(trial, below=None)
-
-    def clear(self) -> None:
-        """Remove all states and what is left of unfinished ones."""
-        if self._folder.is_dir():
-            for path in self._folder.iterdir():
-                path.unlink(missing_ok=True)
-            self._folder.rmdir()
-
-    def _path(self, trial: int, step: int) -> Path:
-        return self._folder / f"{trial}-{step}.safetensors"
-
-    def _all(self) -> list[tuple[int, int]]:
-        try:
-            names = os.listdir(self._folder)
-        except FileNotFoundError:
-            return []
-        fits = (_NAME.fullmatch(name) for name in names)
-        return [(int(each[1]), int(each[2])) for each in fits if each]
-
-    def _remove(self, trial: int, below: int | None) -> None:
-        for number, step in self._all():
-            if number == trial and (below is None or step < below):
-                with suppress(FileNotFoundError):
-                    self._path(number, step).unlink()
 
 
 def _fill(file: Any, view: memoryview) -> bool:  # noqa: ANN401 - a raw binary file

@@ -23,6 +23,7 @@ from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import Event, RunEnded, StepDone
 from ithaca.runtime.preview import preview
 from ithaca.runtime.run import Start, cluster_of, find_checkpoint, hired, mission_of, owning
+from ithaca.runtime.seat import Seat
 from ithaca.tuners.journal import open_journal
 from ithaca.tuners.loop.knob_space import check_knobs, knob_words, settings_of
 from ithaca.tuners.loop.record import KNOBS_JOURNAL
@@ -95,14 +96,15 @@ class LiveJob:
         self._cluster: Cluster | None = None
         self._agency: Agency | None = None
         self._crew: Crew | None = None
+        self._seat: Seat | None = None
 
     def job(self, setting: Mapping[str, Value]) -> LoadedJob:
         """The job under a setting; ``ConfigError`` if it cannot be."""
         return load(self._job_file, [*self._set, "checkpoint.every=0", *knob_words(setting)])
 
-    def use(self, cluster: Cluster, agency: Agency, crew: Crew) -> None:
+    def use(self, cluster: Cluster, agency: Agency, crew: Crew, seat: Seat) -> None:
         """Train there from now on."""
-        self._cluster, self._agency, self._crew = cluster, agency, crew
+        self._cluster, self._agency, self._crew, self._seat = cluster, agency, crew, seat
 
     def train(self, setting: Config, steps: int) -> tuple[Stretch, RunEnded | None]:
         """Go on for so many steps, or to the end of the job.
@@ -125,7 +127,7 @@ class LiveJob:
         crew = self._crew.part(sorted(self._crew.facts)[: len(seen.plan.workers)])
         mission = mission_of(Start(loaded, seen, self._folder, found), crew)
         watch = Watch(steps, last=first)
-        driver = Driver(mission, self._cluster, self._agency, crew, [watch])
+        driver = Driver(mission, self._cluster, self._agency, crew, [watch], self._seat)
         watch.control(driver)
         end = driver.run()
         self._renew(crew)
@@ -214,11 +216,16 @@ def tune_knobs(
         num_trials=trials or 2 * len(arms),
         surrogate="random",
     )
-    with owning(folder), cluster_of(jobs[0].job, size) as (cluster, agency):
-        live.use(cluster, agency, hired(jobs[0].job, agency, size))
+    first = jobs[0].job
+    with (
+        owning(folder),
+        cluster_of(first, size) as (cluster, agency),
+        Seat(first.detect) as seat,
+    ):
+        live.use(cluster, agency, hired(first, agency, size), seat)
         journal, search = open_journal(folder / KNOBS_JOURNAL, asked, arms)
         with journal:
-            return _all(live, search, journal.write, jobs[0].job.steps, steps, tell)
+            return _all(live, search, journal.write, first.steps, steps, tell)
 
 
 def _all(

@@ -14,6 +14,7 @@ from ithaca.runtime.config.explain import Complaint, Scope, explain
 from ithaca.runtime.config.load import LoadedJob, load
 from ithaca.runtime.config.overrides import apply_overrides
 from ithaca.runtime.config.provenance import Marks, dotted, undotted
+from ithaca.runtime.config.recipe import Recipe
 from ithaca.runtime.config.section import BadValue
 from ithaca.runtime.config.source import file_name, read_source
 from ithaca.tuners.loop.config import TuneConfig
@@ -39,12 +40,20 @@ class LoadedTune:
     Attributes:
         tune: as it was written.
         job_file: of the job.
+        text: what it held when the search was loaded; so a file that is edited meanwhile changes no
+            trial.
         steps: of a trial that goes on to the end.
     """
 
     tune: TuneConfig
     job_file: Path
+    text: str
     steps: int
+
+    def recipe(self, config: Mapping[str, Value]) -> Recipe:
+        """The job of a trial, not yet looked at."""
+        changes = (*_words(self.tune, self.steps), *overrides(config))
+        return Recipe(file_name(self.job_file), self.text, changes)
 
     def job(self, config: Mapping[str, Value]) -> LoadedJob:
         """The job of a trial.
@@ -52,7 +61,7 @@ class LoadedTune:
         Raises:
             ConfigError: it cannot be used with these values.
         """
-        return load(self.job_file, [*_words(self.tune, self.steps), *overrides(config)])
+        return self.recipe(config).load()
 
 
 def overrides(config: Mapping[str, Value]) -> list[str]:
@@ -82,12 +91,13 @@ def load_tune(path: Path | str, changes: Sequence[str] = ()) -> LoadedTune:
     if not job_file.is_file():
         what = BadValue("job", f"there is no file {job_file}; it is looked for from {file}")
         raise _refused(what, marks)
+    text = read_source(job_file).text
     if tune.knobs:
         for arm in tune.make_arms():
             load(job_file, [*tune.set, *knob_words(arm.full({}))])
-        return LoadedTune(tune, job_file, load(job_file, tune.set).job.steps)
+        return LoadedTune(tune, job_file, text, load(job_file, tune.set).job.steps)
     steps = tune.fidelity.most if tune.fidelity else load(job_file, tune.set).job.steps
-    loaded = LoadedTune(tune, job_file, steps)
+    loaded = LoadedTune(tune, job_file, text, steps)
     for arm in tune.make_arms():
         loaded.job(arm.full(middle(arm.space)))
     return loaded

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel
-
-from ithaca.runtime.config.job import Job
+from ithaca.runtime.config.recipe import Recipe
 from ithaca.tuners.trial import Failure
 
 
@@ -17,8 +15,7 @@ class Run:
     Attributes:
         trial: its number.
         run: how often it was asked for before this, and once more: tells results apart.
-        job: of the trial.
-        options: of its workload.
+        job: of the trial, as it is written.
         first: step to begin with; above 0 a state is needed.
         last: step behind which it pauses.
         limit_s: how long it may take; None for no limit.
@@ -31,8 +28,7 @@ class Run:
 
     trial: int
     run: int
-    job: Job
-    options: BaseModel
+    job: Recipe
     first: int
     last: int
     limit_s: float | None

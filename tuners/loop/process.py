@@ -1,6 +1,6 @@
 """A process that trains trials, one at a time, and holds states for others.
 
-The class knows nothing of the cluster; :mod:`ithaca.tuners.loop.crew` makes an actor of it. It goes
+The class knows nothing of the cluster; :mod:`ithaca.tuners.loop.trial_actor` does. It goes
 on whether or not the coordinator lives: what it has done waits until it is acknowledged.
 """
 
@@ -15,6 +15,7 @@ from statistics import median
 
 from pydantic import BaseModel
 
+from ithaca.runtime.config.errors import ConfigError
 from ithaca.runtime.config.job import Job
 from ithaca.runtime.engine.layer_machine import NotFinite
 from ithaca.tuners.isolation import Ended
@@ -172,6 +173,8 @@ class TrialProcess:
         losses: list[float] = []
         try:
             outcome = self._train(run, state, losses, began)
+        except ConfigError as error:
+            outcome = self._failed(run, losses, began, Failure.ERROR, str(error))
         except NotFinite as error:
             outcome = self._failed(run, losses, began, Failure.NOT_A_NUMBER, str(error))
         except TimeIsUpError as error:
@@ -187,7 +190,8 @@ class TrialProcess:
     def _train(
         self, run: Run, state: Snapshot | None, losses: list[float], began: float
     ) -> Outcome:
-        training = TrialTraining(run.trial, run.job, run.options)
+        loaded = run.job.load()
+        training = TrialTraining(run.trial, loaded.job, loaded.workload_config)
         if state is not None:
             training.take(state)
         copies = _Copies(self._send_and_save)
@@ -196,7 +200,7 @@ class TrialProcess:
         try:
             while training.step < run.last and not _reached(run, losses):
                 now = time.monotonic()
-                self._check_time(run, now - began, took)
+                self._check_time(run, loaded.job, now - began, took)
                 losses.append(training.train())
                 self._step = training.step
                 took.append(time.monotonic() - now)
@@ -283,14 +287,13 @@ class TrialProcess:
         with self._lock:
             self._changed.wait_for(lambda: self._partner != refused, _TRY_S)
 
-    def _check_time(self, run: Run, elapsed_s: float, took: list[float]) -> None:
+    def _check_time(self, run: Run, job: Job, elapsed_s: float, took: list[float]) -> None:
         """Raise if there is no time for a step of the usual length, or the run is to stop."""
         if self._stop:
             raise TimeIsUpError("stopped")
         step_s = median(took[-9:]) if took else 0.0
         if run.validate and self._step == run.last - 1:
             # What comes behind the last step: forward passes, about a third of a step's work.
-            job = run.job
             step_s *= 1 + job.validation.batches / job.layout.micro_batches / 2
         if run.limit_s is not None and elapsed_s + step_s > run.limit_s:
             raise TimeIsUpError(f"its {run.limit_s:.3g} s were used up at step {self._step}")

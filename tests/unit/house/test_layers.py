@@ -78,12 +78,13 @@ USES_RAY = (
             "cluster",
             "crew",
             "doctor",
-            "driver",
             "drill.nodes",
             "farm",
+            "seat",
         )
     }
-    | {"ithaca.runtime.script", "ithaca.tuners.loop.crew", "ithaca.tuners.loop.driver"}
+    | {"ithaca.runtime.script", "ithaca.tuners.loop.driver", "ithaca.tuners.loop.hirer"}
+    | {"ithaca.tuners.loop.crew", "ithaca.tuners.loop.trial_actor"}
     | {"ithaca.tuners.ray_tune"}
 )
 USES_GRPC = {"ithaca.runtime.control"}

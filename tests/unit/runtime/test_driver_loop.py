@@ -5,12 +5,12 @@ The controller is a script of answers; time passes when the driver waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import pytest
 
@@ -22,7 +22,9 @@ from ithaca.runtime.crew import Crew
 from ithaca.runtime.driver import Driver
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.events import Event, RunEnded, Warned
+from ithaca.runtime.mission import Mission
 from ithaca.runtime.notes import HeadLost
+from ithaca.runtime.seat import Seat
 from tests.helpers.fake_crew import facts_of
 from tests.helpers.fake_crew import mission as mission_of
 
@@ -49,11 +51,15 @@ class World:
         script: what the controller answers; a number of seconds for none in that time, None for
             a call that failed because its process is gone.
         calls: of the controller, by name, but for its pulse.
+        runs: that calls of the controller were about.
+        ended: how often the process of controllers was ended.
     """
 
     script: Script
     now: float = 100.0
     calls: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    runs: set[str] = field(default_factory=set)
+    ended: int = 0
     killed: list[int] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
     begun: int = 0
@@ -68,9 +74,11 @@ class World:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a method of Ray's handle
         def remote(*given: object) -> object:
             if name == "pulse":
-                self.asked.append(cast("int", given[0]))
+                self.asked.append(cast("int", given[1]))
             else:
                 self.calls.append((name, given))
+            run = given[0].run if isinstance(given[0], Mission) else given[0]
+            self.runs.add(cast("str", run))
             return object()
 
         return SimpleNamespace(remote=remote)
@@ -91,6 +99,14 @@ class World:
         """Of the call that has ended."""
         return RuntimeError("its process died") if self._answer is None else self._answer
 
+    def take(self) -> World:
+        """As a seat: the process of controllers."""
+        return self
+
+    def end(self) -> None:
+        """As a seat: end that process."""
+        self.ended += 1
+
     def count(self, name: str) -> int:
         """How often the controller was called so."""
         return sum(called == name for called, _ in self.calls)
@@ -99,7 +115,9 @@ class World:
 class Made:
     """A driver in a world."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, script: Script) -> None:
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, script: Script, keep: bool
+    ) -> None:
         self.world = world = World(script)
         monkeypatch.setattr(driver_module, "finished", world.finished)
         monkeypatch.setattr(driver_module, "result", world.result)
@@ -109,8 +127,8 @@ class Made:
         monkeypatch.setattr(driver_module, "os", system)
         monkeypatch.setattr(driver_module, "HeadWatch", self._head)
         monkeypatch.setattr(driver_module, "Office", self._office)
-        monkeypatch.setattr(Driver, "_start", lambda _: world)
-        monkeypatch.setattr(Driver, "_stop", lambda _: None)
+        seat = cast("Seat", world)
+        monkeypatch.setattr(driver_module, "Seat", lambda _: seat)
         agency = SimpleNamespace(
             begin=self._begin, arrived=self._arrived, end=world.dismissed.extend
         )
@@ -119,6 +137,7 @@ class Made:
         self.driver = Driver(
             self.mission, cast("Cluster", SimpleNamespace(address="", probe=None)),
             cast("Agency", agency), crew, [world.heard.append],
+            seat if keep else None,
         )  # fmt: skip
 
     def _begin(self) -> int:
@@ -151,12 +170,15 @@ class Made:
         return SimpleNamespace(put=notes.append, work=lambda: END)
 
 
-Make = Callable[[Script], Made]
+class Make(Protocol):
+    """Makes a driver, perhaps with a process of controllers that is kept for the next run."""
+
+    def __call__(self, script: Script, keep: bool = False) -> Made: ...
 
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    return lambda script: Made(tmp_path, monkeypatch, script)
+    return lambda script, keep=False: Made(tmp_path, monkeypatch, script, keep)
 
 
 def test_a_controller_is_introduced_once_and_its_successor_again(make: Make) -> None:
@@ -165,7 +187,28 @@ def test_a_controller_is_introduced_once_and_its_successor_again(make: Make) -> 
     assert made.world.count("begin") == 2
     for name, given in made.world.calls:
         if name == "begin":
-            assert given[2:] == ("handle", "handle")
+            assert given[0] is made.mission
+            assert given[3:] == ("handle", "handle")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_process_is_kept_for_the_next_run_where_it_was_lent(make: Make, keep: bool) -> None:
+    made = make(iter([pulse(7), pulse(7, END)]), keep)
+    made.driver.run()
+    assert made.world.ended == (0 if keep else 1)
+    assert made.world.runs == {made.mission.run}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_process_is_not_kept_while_a_controller_may_work_in_it(make: Make, keep: bool) -> None:
+    def script() -> Script:
+        yield pulse(7)
+        raise KeyboardInterrupt
+
+    made = make(script(), keep)
+    with pytest.raises(KeyboardInterrupt):
+        made.driver.run()
+    assert made.world.ended == 1
 
 
 def test_one_that_hangs_is_ended_so_that_another_can_begin(make: Make) -> None:
@@ -216,7 +259,7 @@ def test_who_is_wanted_is_hired_once_and_introduced_to_every_controller(make: Ma
     made.driver.run()
     assert made.world.begun == 2
     joined = [given for name, given in made.world.calls if name == "joined"]
-    assert joined == [(5, "its handle", newcomer.facts, "")] * 2
+    assert joined == [(made.mission.run, 5, "its handle", newcomer.facts, "")] * 2
 
 
 @pytest.mark.parametrize(
@@ -263,7 +306,7 @@ def test_the_loss_of_the_head_reaches_every_controller_once(make: Make) -> None:
     made = make(script())
     made.driver.run()
     assert [given for name, given in made.world.calls if name == "head_lost"] == [
-        ("the head is gone",)
+        (made.mission.run, "the head is gone")
     ]
     assert made.world.last == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -156,6 +157,26 @@ def test_unused_weights_get_zeros() -> None:
     _, (used, unused) = backward(trace, gradients, list(module.parameters()))
     assert used.count_nonzero() > 0
     assert torch.equal(unused, torch.zeros(3))
+
+
+def test_a_backward_waits_for_no_library_of_symbolic_shapes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its import takes half a second, in the first step of every process that joins."""
+    monkeypatch.setitem(sys.modules, "torch.fx.experimental.symbolic_shapes", None)
+    module = nn.Linear(DIM, DIM)
+    weights = list(module.parameters())
+    trace, gradients = forward(module, "")
+    with pytest.raises(ImportError):
+        torch.autograd.grad(trace.roots, weights, gradients, retain_graph=True)
+    _, found = backward(trace, gradients, weights)
+    assert len(found) == len(weights)
+
+
+def test_a_gradient_of_another_shape_is_refused() -> None:
+    trace, (gradient,) = forward(nn.Linear(DIM, DIM), "")
+    with pytest.raises(RuntimeError, match="shape"):
+        backward(trace, [gradient[:1]], [])
 
 
 def test_the_first_layer_has_no_input_gradients() -> None:

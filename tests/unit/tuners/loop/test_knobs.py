@@ -9,6 +9,7 @@ from typing import cast
 from ithaca.runtime.agency import Agency
 from ithaca.runtime.cluster import Cluster
 from ithaca.runtime.crew import Crew, Silence
+from ithaca.runtime.seat import Seat
 from ithaca.tuners.loop.knobs import LiveJob
 
 
@@ -44,7 +45,9 @@ class Workers:
 def test_who_is_lost_is_ended_before_another_one_needs_the_slot(tmp_path: Path) -> None:
     workers = Workers()
     live = LiveJob(tmp_path / "job.yaml", (), tmp_path)
-    live.use(cast("Cluster", None), cast("Agency", workers), cast("Crew", workers))
+    live.use(
+        cast("Cluster", None), cast("Agency", workers), cast("Crew", workers), cast("Seat", None)
+    )
     live._renew(cast("Crew", workers))
     assert workers.done == ["release [0, 1]", "kill 1", "hire 1", "actor 7 is 1"]
     assert workers.facts == {0: "facts 0", 1: "facts 7"}

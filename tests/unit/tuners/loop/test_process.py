@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ithaca.runtime.config.load import load
+from ithaca.runtime.config.recipe import Recipe
 from ithaca.tuners.loop.files import StateFiles
 from ithaca.tuners.loop.orders import Outcome, Run
 from ithaca.tuners.loop.process import TrialProcess
@@ -33,12 +33,15 @@ validation: {batches: 1}
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def first() -> Run:
     """The first four steps of a small job."""
-    path: Path = tmp_path_factory.mktemp("job") / "job.yaml"
-    path.write_text(JOB)
-    loaded = load(path)
-    return Run(0, 1, loaded.job, loaded.workload_config, 0, 4, None, True, 1e9, 1)
+    return Run(0, 1, Recipe("job.yaml", JOB), 0, 4, None, True, 1e9, 1)
+
+
+def training(run: Run) -> TrialTraining:
+    """Of the same job, without a search."""
+    loaded = run.job.load()
+    return TrialTraining(0, loaded.job, loaded.workload_config)
 
 
 class Pair:
@@ -77,7 +80,7 @@ def test_a_trial_goes_on_in_the_other_process_with_the_same_bits(first: Run) -> 
     assert pair.processes[1].look(wait_s=0).kept == {0: 4}
     assert pair.processes[1].begin(replace(first, run=2, first=4, last=8, partner=0), None)
     ended = outcome(pair.processes[1])
-    alone = TrialTraining(0, first.job, first.options)
+    alone = training(first)
     losses = [alone.train() for _ in range(8)]
     assert (*paused.losses, *ended.losses) == tuple(losses)
     assert ended.hash == alone.give().hash()
@@ -122,11 +125,15 @@ def test_time_targets_and_errors_are_told(first: Run) -> None:
     assert reached.value is not None
     process.begin(replace(first, validate=False, target=0.0), None)
     assert "a loss of 0 was not reached in 4 steps" in outcome(process).reason
-    broken = first.job.model_copy(
-        update={"optimizer": first.job.optimizer.model_copy(update={"lr": 1e38})}
-    )
+    broken = replace(first.job, overrides=("optimizer.lr=1e38",))
     process.begin(replace(first, job=broken), None)
     assert outcome(process).failure is Failure.NOT_A_NUMBER
+    refused = replace(first.job, overrides=("workload.num_heads=3",))
+    process.begin(replace(first, job=refused), None)
+    told = outcome(process)
+    assert told.failure is Failure.ERROR
+    assert "num_heads" in told.reason
+    assert "Traceback" not in told.reason
 
 
 def test_states_that_nobody_needs_are_dropped(first: Run) -> None:
@@ -152,7 +159,7 @@ def test_a_trial_goes_on_from_the_disk_where_all_processes_were_lost(
     assert not fresh.processes[1].begin(replace(first, run=2, first=3, last=8, partner=0), None)
     assert fresh.processes[1].begin(replace(first, run=2, first=4, last=8, partner=0), None)
     ended = outcome(fresh.processes[1])
-    alone = TrialTraining(0, first.job, first.options)
+    alone = training(first)
     assert (*paused.losses, *ended.losses) == tuple(alone.train() for _ in range(8))
     assert ended.hash == alone.give().hash()
 
