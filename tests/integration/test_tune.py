@@ -1,28 +1,36 @@
-"""A search on real processes: workers and the coordinator are killed, and nothing is lost."""
+"""``ithaca tune`` on real processes: all of them are lost, then some one by one; nothing else is.
+
+The command is killed as a whole. Its search goes on under a driver of ours, on the cluster of all
+tests: what ``--resume`` does besides is to choose the folder and start a cluster. There a process
+is killed, the coordinator, and another process.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from ithaca.runtime.cluster import Cluster
-from ithaca.runtime.config.load import LoadedJob
 from ithaca.tuners.journal import read_journal
 from ithaca.tuners.loop.coordinator import Summary
 from ithaca.tuners.loop.driver import Driver, Ended
 from ithaca.tuners.loop.load import LoadedTune, load_tune, middle
 from ithaca.tuners.loop.page import build_page
-from ithaca.tuners.loop.record import JOURNAL, LOG, Begun, Ran, Took, read_lines
+from ithaca.tuners.loop.record import JOURNAL, LOG, Begun, Line, Ran, Took, read_lines
 from ithaca.tuners.loop.training import TrialTraining
-from tests.helpers.driven import has_torch
+from ithaca.tuners.space import Config
+from tests.helpers.driven import ROOT, has_torch
 from tests.helpers.small_tune import write_search
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 
-
+PATIENCE_S = 120.0
 BEHIND = 8
 """Steps before the gate: behind the first rung, where every trial has a state to go on from."""
 
@@ -30,7 +38,7 @@ BEHIND = 8
 @pytest.fixture
 def tune(tmp_path: Path) -> LoadedTune:
     """Five small trials, each of which must pass a gate."""
-    path = write_search(tmp_path, "trials: 5", "spares: 1")
+    path = write_search(tmp_path, "folder: found", "trials: 5", "spares: 1")
     job = tmp_path / "job.yaml"
     gated = f"use: tests.helpers.gated_lm:GatedLM\n  gate: {gate(tmp_path)}\n  behind: {BEHIND}"
     job.write_text(job.read_text().replace("use: lm", gated))
@@ -40,6 +48,30 @@ def tune(tmp_path: Path) -> LoadedTune:
 def gate(folder: Path) -> Path:
     """The file that opens the gate."""
     return folder / "open"
+
+
+def command(folder: Path) -> subprocess.Popen[str]:
+    """``ithaca tune`` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ithaca", "tune", "search.yaml"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill_behind_a_promotion(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Kill the command when a trial was promoted and can get no further than the gate."""
+    until = time.monotonic() + PATIENCE_S
+    while not any(isinstance(line, Begun) and line.first for line in read_lines(folder / LOG)):
+        if time.monotonic() > until or process.poll() is not None:
+            pytest.fail(f"no trial was promoted: {process.communicate()[0]}")
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 class Killer:
@@ -75,69 +107,75 @@ class Killer:
         os.kill(pid, signal.SIGKILL)
 
 
-def run(tune: LoadedTune, folder: Path, cluster: Cluster, killer: Killer) -> Ended:
-    """A search, disturbed."""
-    folder.mkdir()
+def go_on(tune: LoadedTune, folder: Path, cluster: Cluster, killer: Killer) -> Ended:
+    """The search, disturbed."""
     killer.driver = driver = Driver(tune, folder, killer)
-    return driver.run(cluster, first_job(tune), 0.0)
-
-
-def first_job(tune: LoadedTune) -> LoadedJob:
-    """A job like those of the trials."""
     arm = tune.tune.make_arms()[0]
-    return tune.job(arm.full(middle(arm.space)))
+    return driver.run(cluster, tune.job(arm.full(middle(arm.space))), 0.0)
 
 
-def curves(folder: Path) -> dict[int, dict[int, float]]:
-    """Loss by trial and step, as all runs together told it."""
-    found: dict[int, dict[int, float]] = {}
-    for line in read_lines(folder / LOG):
-        if isinstance(line, Ran):
-            steps = {line.first + i + 1: loss for i, loss in enumerate(line.losses)}
-            mine = found.setdefault(line.trial, {})
-            assert all(mine.get(step, loss) == loss for step, loss in steps.items())
-            mine |= steps
-    return found
-
-
-@pytest.mark.timeout(300)
-def test_lost_processes_and_a_lost_coordinator_cost_no_trial(
+def test_a_search_loses_everybody_and_then_one_after_the_other(
     tune: LoadedTune, tmp_path: Path, ray_cluster: Cluster
 ) -> None:
-    folder, killer = tmp_path / "disturbed", Killer(gate(tmp_path))
-    ended = run(tune, folder, ray_cluster, killer)
+    folder, killer = tmp_path / "found", Killer(gate(tmp_path))
+    kill_behind_a_promotion(folder, command(tmp_path))
+    before = (folder / JOURNAL).read_bytes()
+    ended = go_on(tune, folder, ray_cluster, killer)
     assert killer.killed == ["process", "coordinator", "process"]
     # Nobody waits for torch where a coordinator starts, at first or anew.
     assert killer.torch == [("process", True), ("coordinator", False), ("process", True)]
+    assert ended.summary.over
+    assert ended.summary.before_s > 0
     assert ended.summary.again == 0
     assert ended.summary.lost == 2
+    assert (folder / JOURNAL).read_bytes().startswith(before[: before.rfind(b"\n") + 1])
     search, _ = read_journal(folder / JOURNAL)
     assert len(search.trials) == 5
     assert all(trial.failure is None for trial in search.trials.values())
     lines = list(read_lines(folder / LOG))
-    assert sum(isinstance(line, Took) for line in lines) == 2
-    begun = [line for line in lines if isinstance(line, Begun)]
-    ran = {(line.trial, line.run): line for line in lines if isinstance(line, Ran)}
-    # A promoted trial goes on at its rung, or behind it where a copy was made on the way.
-    for line in begun:
-        reached = [r.step for r in ran.values() if r.trial == line.trial and r.run < line.run]
-        assert line.first >= max(reached, default=0)
-    # And those at the gate in another process than the one that was killed.
-    process = {(line.trial, line.run): line.process for line in begun}
-    moved = [
-        line for line in begun if line.first and process[line.trial, line.run - 1] != line.process
-    ]
-    assert len(moved) >= 2
-    # The same bits as a training without a search and without a loss.
-    disturbed = curves(folder)
+    assert sum(isinstance(line, Took) for line in lines) == 3
+    goes_on_where_it_was(lines)
     for number, trial in search.trials.items():
-        job = tune.job(search.full(trial))
-        alone = TrialTraining(0, job.job, job.workload_config)
-        losses = {step: alone.train() for step in range(1, trial.fidelity + 1)}
-        assert losses == disturbed[number]
-        last = max(line.step for line in ran.values() if line.trial == number)
-        final = next(r for r in ran.values() if r.trial == number and r.step == last)
-        assert alone.give().hash() == final.hash
+        has_the_bits_of_a_job_alone(lines, number, tune, search.full(trial), trial.fidelity)
     page = build_page("small", folder)
     assert "a new coordinator took over" in page
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def goes_on_where_it_was(lines: list[Line]) -> None:
+    """No trial begins below a rung that it had passed; those of a lost process move."""
+    passed: dict[int, int] = {}
+    for line in lines:
+        if isinstance(line, Ran) and line.value is not None:
+            passed[line.trial] = line.step
+        elif isinstance(line, Begun):
+            assert not line.again
+            assert line.first >= passed.get(line.trial, 0)
+    # The processes of the second command have numbers of their own.
+    second = [index for index, line in enumerate(lines) if isinstance(line, Took)][1]
+    begun = [line for line in lines[second:] if isinstance(line, Begun)]
+    process = {(line.trial, line.run): line.process for line in begun}
+    moved = [
+        line
+        for line in begun
+        if line.first and process.get((line.trial, line.run - 1), line.process) != line.process
+    ]
+    assert len(moved) >= 2
+
+
+def has_the_bits_of_a_job_alone(
+    lines: list[Line], number: int, tune: LoadedTune, config: Config, steps: int
+) -> None:
+    """Every loss, and the state at the end, are those of a training without a search or a loss."""
+    loaded = tune.job(config)
+    alone = TrialTraining(0, loaded.job, loaded.workload_config)
+    losses = [alone.train() for _ in range(steps)]
+    told: set[int] = set()
+    for line in lines:
+        if isinstance(line, Ran) and line.trial == number:
+            assert list(line.losses) == losses[line.first : line.step]
+            told |= set(range(line.first, line.step))
+            last = line
+    assert told == set(range(steps))
+    assert last.step == steps
+    assert last.hash == alone.give().hash()

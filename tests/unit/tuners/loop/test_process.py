@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ithaca.runtime.config.recipe import Recipe
+from ithaca.tuners.loop import process as process_module
 from ithaca.tuners.loop.files import StateFiles
 from ithaca.tuners.loop.orders import Outcome, Run
 from ithaca.tuners.loop.process import TrialProcess
@@ -96,7 +97,10 @@ def test_copies_are_made_while_a_trial_runs(first: Run) -> None:
     assert [step for _, step in pair.sent] == sorted(step for _, step in pair.sent)
 
 
-def test_a_pause_waits_for_a_process_that_takes_the_state(first: Run) -> None:
+def test_a_pause_waits_for_a_process_that_takes_the_state(
+    first: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "_TRY_S", 0.01)
     pair = Pair()
     pair.refuse = 1
     pair.processes[0].begin(first, None)
