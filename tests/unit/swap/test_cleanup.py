@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
@@ -22,12 +23,21 @@ from tests.helpers.held_memory import held_bytes
 from tests.unit.swap.tiny import tokens, transformer
 
 
+def open_files() -> tuple[str, ...]:
+    """Names of all open files of this process."""
+    names = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the folder that is being listed
+            names.append(os.readlink(f"/proc/self/fd/{number}"))
+    return tuple(sorted(names))
+
+
 def state(model: nn.Module) -> tuple[object, ...]:
     """Everything that a session touches in the process."""
     hooks = sum(
         len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()
     )
-    files = len(os.listdir("/proc/self/fd"))
+    files = open_files()
     threads = len(os.listdir("/proc/self/task"))
     steps = len(optim._global_optimizer_pre_hooks) + len(optim._global_optimizer_post_hooks)
     stack = torch._C._autograd._top_saved_tensors_default_hooks(True)
