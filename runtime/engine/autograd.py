@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import _engine_run_backward
 
+from ithaca.runtime.engine.gradient import grad
 from ithaca.runtime.engine.split_backward import stage_backward_input, stage_backward_weight
 from ithaca.runtime.workload import Value, like, tensors
 
@@ -205,16 +205,10 @@ def _grad(
     seeds: Sequence[Tensor],
     keep: bool = False,
 ) -> list[Tensor]:
-    """What ``torch.autograd.grad`` gives, zeros where it gives nothing.
-
-    That function compares shapes by a library for symbolic ones, which it imports at its first
-    call: half a second of every new process. The engine below it compares them too.
-    """
+    """Gradients of ``wanted``, zeros where there are none."""
     if not roots or not wanted:
         return [torch.zeros_like(tensor) for tensor in wanted]
-    found = _engine_run_backward(
-        tuple(roots), tuple(seeds), keep, False, tuple(wanted), True, accumulate_grad=False
-    )
+    found = grad(roots, wanted, seeds, keep, allow_unused=True)
     return [
         torch.zeros_like(tensor) if gradient is None else gradient
         for tensor, gradient in zip(wanted, found, strict=True)
