@@ -158,14 +158,16 @@ def goes_on_where_it_was(lines: list[Line]) -> None:
         elif isinstance(line, Begun):
             assert not line.again
             assert line.first >= passed.get(line.trial, 0)
-    begun = [line for line in lines if isinstance(line, Begun)]
-    process = {(line.trial, line.run): line.process for line in begun}
     second = [index for index, line in enumerate(lines) if isinstance(line, Took)][1]
-    lost = {line.process for line in lines[second:] if isinstance(line, Gone)}
-    assert len(lost) == 2
-    moved = [each for each in begun if process.get((each.trial, each.run - 1)) in lost]
-    assert all(line.first and line.process not in lost for line in moved)
-    assert len(moved) >= 2
+    strokes = [(at, line) for at, line in enumerate(lines) if isinstance(line, Gone)]
+    strokes = [(at, gone) for at, gone in strokes if at > second]
+    assert len(strokes) == 2
+    for at, gone in strokes:
+        moved = next(
+            line for line in lines[at:] if isinstance(line, Begun) and line.trial == gone.trial
+        )
+        assert moved.first
+        assert moved.process != gone.process
 
 
 def has_the_bits_of_a_job_alone(
