@@ -150,7 +150,7 @@ class Coordinator:
     _busy: dict[int, Busy] = field(default_factory=dict)
     _sending: dict[tuple[int, int], int] = field(default_factory=dict)
     _adopted: bool = False
-    _lost: int = 0
+    _lost: set[int] = field(default_factory=set)
     _again: int = 0
     _ended_s: float = 0.0
     _done: bool = False
@@ -164,7 +164,8 @@ class Coordinator:
             self.files = StateFolder(self.folder / FOLDER)
         self._elapsed = Elapsed(self.folder, self.clock)
         for line in read_lines(self.folder / LOG):
-            self._lost += isinstance(line, Gone)
+            if isinstance(line, Gone):
+                self._lost.add(line.process)
             self._again += isinstance(line, Begun) and line.again
         trials = self.search.trials.values()
         self._ended_s = max((t.ended_s for t in trials), default=0.0)
@@ -216,7 +217,7 @@ class Coordinator:
             counts,
             (self.search.alive(), len(self.search.arms)),
             tuple((n, b.trial, seen[n].step) for n, b in self._busy.items() if n in seen),
-            self._lost,
+            len(self._lost),
             self._again,
             self._done,
             self._ended_s,
@@ -231,8 +232,10 @@ class Coordinator:
         return gone
 
     def _lose(self, number: int) -> None:
-        self._lost += 1
         self.expected -= {number}
+        if number in self._lost:
+            return  # a coordinator before this one wrote it down, and was lost before it was heard
+        self._lost.add(number)
         busy = self._busy.pop(number, None)
         now_s = self._now()
         self._write(Gone(now_s, number, busy.trial if busy else None))

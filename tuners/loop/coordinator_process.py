@@ -102,8 +102,10 @@ class CoordinatorProcess:
                 numbers, handles = self._joining.pop(0)
                 self._crew.join(dict(zip(numbers, handles, strict=True)))
             before = set(self._crew.handles)
-            self._summary = coordinator.turn(_LOOK_S)
+            summary = coordinator.turn(_LOOK_S)
             self._gone |= before - set(self._crew.handles)
+            # Behind the line before: who is told of a loss is told whose it was.
+            self._summary = summary
             if self._stop:
                 return
 

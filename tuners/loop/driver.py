@@ -22,6 +22,7 @@ from ithaca.tuners.loop.coordinator_process import CoordinatorProcess, Pulse
 from ithaca.tuners.loop.elapsed import Elapsed
 from ithaca.tuners.loop.hirer import Hirer
 from ithaca.tuners.loop.load import LoadedTune, middle
+from ithaca.tuners.loop.record import LOG, next_process
 from ithaca.tuners.loop.state_folder import FOLDER, StateFolder
 
 _LOOK_S = 0.05
@@ -83,7 +84,7 @@ class Driver:
             UserError: the search cannot be carried out.
             RuntimeError: a mistake of ours ended the coordinator.
         """
-        hirer = Hirer(cluster, loaded, self._folder)
+        hirer = Hirer(cluster, loaded, self._folder, next_process(self._folder / LOG))
         Elapsed(self._folder, time.time).stand_still()
         try:
             self._actor = _start(self._tune, self._folder)

@@ -22,9 +22,10 @@ class Hirer:
         cluster: where.
         loaded: a job like those of the trials, to get warm with.
         folder: of the search; states are written there.
+        first: number of the first process; none is used twice in a search.
     """
 
-    def __init__(self, cluster: Cluster, loaded: LoadedJob, folder: Path) -> None:
+    def __init__(self, cluster: Cluster, loaded: LoadedJob, folder: Path, first: int = 0) -> None:
         import ray
 
         options = cluster.worker_options(loaded.job.cluster.threads)
@@ -32,7 +33,7 @@ class Hirer:
         self._class: Any = ray.remote(TrialActor).options(**options)
         self._folder = folder.resolve()
         self._given = (loaded.job, loaded.workload_config)
-        self._next = 0
+        self._next = first
         self.handles: dict[int, Any] = {}
         self._coming: dict[Any, int] = {}
 

@@ -113,3 +113,9 @@ def read_lines(path: Path) -> Iterator[Line]:
         if kind is Ran:
             data["losses"] = tuple(data["losses"])
         yield kind(**data)
+
+
+def next_process(path: Path) -> int:
+    """The number of a process that no log line is about yet."""
+    known = (line.process for line in read_lines(path) if not isinstance(line, Took))
+    return max(known, default=-1) + 1

@@ -13,7 +13,7 @@ from ithaca.tuners.journal import read_journal
 from ithaca.tuners.loop import coordinator as module
 from ithaca.tuners.loop.coordinator import Coordinator, Summary
 from ithaca.tuners.loop.load import LoadedTune, load_tune
-from ithaca.tuners.loop.record import LOG, Begun, read_lines
+from ithaca.tuners.loop.record import LOG, Begun, Gone, next_process, read_lines
 from ithaca.tuners.trial import State
 from tests.helpers.fake_tune import FakeCrew, value
 from tests.helpers.mutated import mutated
@@ -139,6 +139,28 @@ def test_a_search_ends_with_its_budget_though_nobody_is_left(
     one.close()
     assert summary.over
     assert summary.now_s < 15.5
+
+
+def test_a_loss_is_counted_once_though_its_coordinator_was_lost_before_it_was_heard(
+    tmp_path: Path, tune: LoadedTune
+) -> None:
+    crew = FakeCrew(3, value)
+    everybody = frozenset(crew.processes)
+    one = Coordinator(tune, tmp_path, crew, crew.clock, everybody, crew.disk)
+    one.turn(TURN_S)
+    crew.lose(1)
+    assert one.turn(TURN_S).lost == 1
+    one.close()
+    # The driver has not heard of it: the next one is told of a process that does not answer.
+    two = Coordinator(tune, tmp_path, crew, crew.clock, everybody, crew.disk)
+    crew.gone.append(1)
+    assert two.turn(TURN_S).lost == 1
+    crew.lose(2)
+    assert two.turn(TURN_S).lost == 2
+    two.close()
+    gone = [line.process for line in read_lines(tmp_path / LOG) if isinstance(line, Gone)]
+    assert gone == [1, 2]
+    assert next_process(tmp_path / LOG) > 2
 
 
 def holders_after_a_loss(tune: LoadedTune, folder: Path, make: type[Coordinator]) -> int:
