@@ -6,8 +6,11 @@ introduced to the processes that live.
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +168,10 @@ class Driver:
 
         if self._actor is not None and ray.is_initialized():
             ray.kill(self._actor)
+            if self._pid is not None:
+                # At once: it would see the processes go, and write down that they were lost.
+                with suppress(ProcessLookupError):
+                    os.kill(self._pid, signal.SIGKILL)
 
 
 def _start(tune: LoadedTune, folder: Path) -> Any:  # noqa: ANN401 - Ray's handle
