@@ -182,6 +182,20 @@ class Cluster:
         self.shutdown()
 
 
+def manager_options() -> dict[str, Any]:
+    """What an actor asks of Ray that manages work: this node, no slot, a successor when lost."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    return {
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_concurrency": 8,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False),
+    }
+
+
 def interface_address(name: str) -> str:
     """The IPv4 address of this machine's network interface ``name``.
 

@@ -114,7 +114,7 @@ class Driver:
             follower.close()
             self._head.stop()
             if not kept:
-                self._seat.end()  # its run may not have ended
+                self._seat.close()  # its run may not have ended
             # They know this run alone, and the next one may need their slots.
             self._agency.end(self._begun)
 

@@ -7,7 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +121,11 @@ def train(
             return None
         start = Start(loaded, seen, folder, found, (*left, *warnings))
         size = len(seen.plan.workers) + loaded.job.recovery.spares
-        with cluster_of(loaded.job, size) as (cluster, agency), Seat(loaded.job.detect) as seat:
+        with (
+            cluster_of(loaded.job, size) as (cluster, agency),
+            closing(Seat(loaded.job.detect)) as seat,
+        ):
+            seat.take()  # it comes up beside the workers
             crew = hired(loaded.job, agency, size)
             mission = mission_of(start, crew)
             driver = Driver(mission, cluster, agency, crew, listeners, seat)

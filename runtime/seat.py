@@ -6,15 +6,15 @@ workers, and kept for the next run where one follows.
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
+from ithaca.runtime.cluster import manager_options
 from ithaca.runtime.controller_process import ControllerProcess
 from ithaca.runtime.timeouts import Timeouts
 
 
 class Seat:
-    """A process in which controllers work; a context manager that ends it.
+    """A process in which controllers work, until it is closed.
 
     Args:
         detect_s: of the jobs; how long its calls wait for a run to begin follows from it.
@@ -26,39 +26,17 @@ class Seat:
 
     def take(self) -> Any:  # noqa: ANN401 - Ray's handle
         """The actor; it is started, without waiting for it, where there is none."""
+        import ray
+
         if self._actor is None:
-            self._actor = self._start()
+            actor = ray.remote(ControllerProcess).options(**manager_options())
+            self._actor = actor.remote(self._patience_s)
         return self._actor
 
-    def end(self) -> None:
+    def close(self) -> None:
         """End the process, and whatever works in it."""
         import ray
 
         actor, self._actor = self._actor, None
         if actor is not None and ray.is_initialized():
             ray.kill(actor)
-
-    def __enter__(self) -> Seat:
-        self.take()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.end()
-
-    def _start(self) -> Any:  # noqa: ANN401 - Ray's handle
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        here = ray.get_runtime_context().get_node_id()
-        actor = ray.remote(ControllerProcess).options(
-            num_cpus=0,
-            max_restarts=-1,
-            max_concurrency=8,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
-        )
-        return actor.remote(self._patience_s)

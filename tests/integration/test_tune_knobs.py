@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_below_a_cap_the_state_at_the_end_is_that_of_the_job_alone(
     folder.mkdir()
     live = LiveJob(tmp_path / "job.yaml", (), folder)
     settings = Settings(num_trials=4, surrogate="random", maximize=False)
-    with Agency(ray_cluster, join_s=120.0) as agency, Seat(30.0) as seat:
+    with Agency(ray_cluster, join_s=120.0) as agency, closing(Seat(30.0)) as seat:
         crew: Crew = agency.hire(2)
         live.use(ray_cluster, agency, crew, seat)
         journal, search = open_journal(folder / KNOBS_JOURNAL, settings, settings_of(KNOBS))

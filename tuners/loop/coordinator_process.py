@@ -53,7 +53,6 @@ class CoordinatorProcess:
         self._summary: Summary | None = None
         self._gone: set[int] = set()
         self._refused = self._broken = ""
-        self._stop = False
 
     def begin(self, numbers: tuple[int, ...], *handles: Any) -> None:  # noqa: ANN401 - Ray's
         """Work with these processes; once."""
@@ -67,10 +66,6 @@ class CoordinatorProcess:
     def join(self, numbers: tuple[int, ...], *handles: Any) -> None:  # noqa: ANN401
         """More processes."""
         self._joining.append((numbers, handles))
-
-    def stop(self) -> None:
-        """Ask for nothing more."""
-        self._stop = True
 
     def pulse(self) -> Pulse:
         """How it stands."""
@@ -106,8 +101,6 @@ class CoordinatorProcess:
             self._gone |= before - set(self._crew.handles)
             # Behind the line before: who is told of a loss is told whose it was.
             self._summary = summary
-            if self._stop:
-                return
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ithaca.runtime.answers import finished, result
-from ithaca.runtime.cluster import Cluster, ClusterError
+from ithaca.runtime.cluster import Cluster, ClusterError, manager_options
 from ithaca.runtime.config.load import LoadedJob
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.lock import RunLock
@@ -176,15 +176,8 @@ class Driver:
 
 def _start(tune: LoadedTune, folder: Path) -> Any:  # noqa: ANN401 - Ray's handle
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = ray.get_runtime_context().get_node_id()
-    actor = ray.remote(CoordinatorProcess).options(
-        num_cpus=0,
-        max_restarts=-1,
-        max_concurrency=8,
-        scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
-    )
+    actor = ray.remote(CoordinatorProcess).options(**manager_options())
     return actor.remote(tune, folder.resolve())
 
 

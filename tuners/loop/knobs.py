@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -220,8 +221,9 @@ def tune_knobs(
     with (
         owning(folder),
         cluster_of(first, size) as (cluster, agency),
-        Seat(first.detect) as seat,
+        closing(Seat(first.detect)) as seat,
     ):
+        seat.take()  # it comes up beside the workers
         live.use(cluster, agency, hired(first, agency, size), seat)
         journal, search = open_journal(folder / KNOBS_JOURNAL, asked, arms)
         with journal:

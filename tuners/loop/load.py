@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from ithaca.runtime.config.errors import ConfigError, Problem, config_error
 from ithaca.runtime.config.explain import Complaint, Scope, explain
-from ithaca.runtime.config.load import LoadedJob, load
+from ithaca.runtime.config.load import LoadedJob
 from ithaca.runtime.config.overrides import apply_overrides
 from ithaca.runtime.config.provenance import Marks, dotted, undotted
 from ithaca.runtime.config.recipe import Recipe
@@ -91,13 +91,13 @@ def load_tune(path: Path | str, changes: Sequence[str] = ()) -> LoadedTune:
     if not job_file.is_file():
         what = BadValue("job", f"there is no file {job_file}; it is looked for from {file}")
         raise _refused(what, marks)
-    text = read_source(job_file).text
+    written = Recipe(file_name(job_file), read_source(job_file).text, tune.set)
     if tune.knobs:
         for arm in tune.make_arms():
-            load(job_file, [*tune.set, *knob_words(arm.full({}))])
-        return LoadedTune(tune, job_file, text, load(job_file, tune.set).job.steps)
-    steps = tune.fidelity.most if tune.fidelity else load(job_file, tune.set).job.steps
-    loaded = LoadedTune(tune, job_file, text, steps)
+            replace(written, overrides=(*tune.set, *knob_words(arm.full({})))).load()
+        return LoadedTune(tune, job_file, written.text, written.load().job.steps)
+    steps = tune.fidelity.most if tune.fidelity else written.load().job.steps
+    loaded = LoadedTune(tune, job_file, written.text, steps)
     for arm in tune.make_arms():
         loaded.job(arm.full(middle(arm.space)))
     return loaded

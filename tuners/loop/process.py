@@ -1,7 +1,7 @@
 """A process that trains trials, one at a time, and holds states for others.
 
-The class knows nothing of the cluster; :mod:`ithaca.tuners.loop.trial_actor` does. It goes
-on whether or not the coordinator lives: what it has done waits until it is acknowledged.
+The class knows nothing of the cluster; :mod:`ithaca.tuners.loop.trial_actor` does. It goes on
+whether or not the coordinator lives: what it has done waits until it is acknowledged.
 """
 
 from __future__ import annotations
@@ -68,7 +68,6 @@ class TrialProcess:
         self._outcome: Outcome | None = None
         self._step = 0
         self._partner = -1
-        self._stop = False
 
     def prepare(self, job: Job, options: BaseModel) -> Look:
         """Load what a first trial would wait for, with a step of a job like its own.
@@ -99,7 +98,7 @@ class TrialProcess:
                 state = self._files.read(run.trial, run.first) if self._files else None
                 if state is None:
                     return False
-            self._run, self._step, self._partner, self._stop = run, run.first, run.partner, False
+            self._run, self._step, self._partner = run, run.first, run.partner
         threading.Thread(
             target=self._work, args=(run, state), name=f"trial {run.trial}", daemon=True
         ).start()
@@ -159,11 +158,6 @@ class TrialProcess:
         with self._lock:
             for trial in trials:
                 self._shelf.pop(trial, None)
-
-    def stop(self) -> None:
-        """End the run behind its step."""
-        with self._lock:
-            self._stop = True
 
     # -- the thread that trains
 
@@ -288,9 +282,7 @@ class TrialProcess:
             self._changed.wait_for(lambda: self._partner != refused, _TRY_S)
 
     def _check_time(self, run: Run, job: Job, elapsed_s: float, took: list[float]) -> None:
-        """Raise if there is no time for a step of the usual length, or the run is to stop."""
-        if self._stop:
-            raise TimeIsUpError("stopped")
+        """Raise if there is no time for a step of the usual length."""
         step_s = median(took[-9:]) if took else 0.0
         if run.validate and self._step == run.last - 1:
             # What comes behind the last step: forward passes, about a third of a step's work.

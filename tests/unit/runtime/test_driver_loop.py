@@ -103,7 +103,7 @@ class World:
         """As a seat: the process of controllers."""
         return self
 
-    def end(self) -> None:
+    def close(self) -> None:
         """As a seat: end that process."""
         self.ended += 1
 
