@@ -28,8 +28,10 @@ def problems(text: str, where: str) -> Iterator[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ithaca"):
                 module = import_module(str(node.module))
+                # What is imported at its first use is named there, and not imported for this.
+                there = {*dir(module), *getattr(module, "__all__", ())}
                 for name in node.names:
-                    if not hasattr(module, name.name):
+                    if name.name not in there:
                         yield f"{where}: {node.module} has no {name.name}"
 
 
