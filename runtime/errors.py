@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class UserError(Exception):
     """A mistake that the user can correct; the command line prints it and exits with 2.
@@ -10,3 +12,17 @@ class UserError(Exception):
     """
 
     exit_code = 2
+
+
+class UnwritableError(UserError):
+    """A file cannot be written: the disk is full, read-only or gone. What is in it is whole."""
+
+    exit_code = 1
+
+    @staticmethod
+    def of(path: Path, error: OSError) -> UnwritableError:
+        """That ``path`` met with ``error``."""
+        return UnwritableError(
+            f"{path} cannot be written: {error.strerror}. All that is in it is whole: make room, "
+            "then go on from there."
+        )

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import ClassVar
 
 from ithaca.runtime.errors import UserError
-from ithaca.runtime.trim import trim
+from ithaca.runtime.lines import LineFile, open_lines
 
 FILE = "journal.jsonl"
 _LOOK_S = 0.02
@@ -182,16 +182,19 @@ class Journal:
         self._warn = warn
         self._failing = False
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._file = os.open(self.path, flags, 0o600)
+            descriptor = open_lines(self.path, 0o600)
         except OSError as error:
             raise UserError(f"cannot use {self.path}: {error.strerror}") from error
         try:
-            self._lock(wait_s)
-            self._end = trim(self._file)
+            self._lock(descriptor, wait_s)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._file = LineFile(descriptor)  # behind the lock: it cuts
+        try:
             self.history = self._read()
         except BaseException:
-            os.close(self._file)
+            self._file.close()
             raise
 
     def open(self) -> int:
@@ -203,27 +206,19 @@ class Journal:
     def write(self, entry: Entry) -> None:
         """Append ``entry`` and synchronise it; the history knows it then."""
         self.history.take(entry)
-        line = f"{entry}\n".encode()
         try:
-            if os.fstat(self._file).st_size > self._end:
-                os.ftruncate(self._file, self._end)
-            done = 0
-            while done < len(line):
-                done += os.write(self._file, line[done:])
-            os.fsync(self._file)
+            self._file.append(f"{entry}\n".encode())
+            self._file.sync()
         except OSError as error:
             if not self._failing:
                 self._warn(f"cannot write {self.path}: {error.strerror}; training goes on")
             self._failing = True
         else:
-            self._end += len(line)
             self._failing = False
 
     def close(self) -> None:
         """Close and unlock the file. Idempotent."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._file.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -236,11 +231,11 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _lock(self, wait_s: float) -> None:
+    def _lock(self, descriptor: int, wait_s: float) -> None:
         deadline = time.monotonic() + wait_s
         while True:
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise UserError(

@@ -34,7 +34,7 @@ from ithaca.runtime.events import (
     WorkerFailed,
     parse_event,
 )
-from ithaca.runtime.trim import trim
+from ithaca.runtime.lines import LineFile, open_lines
 
 Listener = Callable[[Event], None]
 """Called with every event, in order, from the driver's thread."""
@@ -90,16 +90,11 @@ class EventLog:
         self._held: deque[bytes] = deque(maxlen=hold)
         self._dropped = 0
         self._failing = False
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        try:
-            self._end = trim(self._file)
-        except OSError:
-            os.close(self._file)
-            raise
+        self._file = LineFile(open_lines(self.path))
 
     def __call__(self, event: Event) -> None:
         """Append ``event``; ``ValueError`` if the log is closed."""
-        if self._file < 0:
+        if not self._file.is_open:
             raise ValueError(f"the log {self.path} is closed")
         self._keep(_line(event))
         if self._flush(event.time_s) and isinstance(event, _DURABLE):
@@ -107,15 +102,14 @@ class EventLog:
 
     def close(self) -> None:
         """Write what is still held, if the disk takes it, and close the file. Idempotent."""
-        if self._file < 0:
+        if not self._file.is_open:
             return
         while self._held and self._append(self._held[0]):
             self._held.popleft()
         self.lost += len(self._held)
         self._held.clear()
         self._sync()
-        os.close(self._file)
-        self._file = -1
+        self._file.close()
 
     def __enter__(self) -> EventLog:
         return self
@@ -150,22 +144,17 @@ class EventLog:
         return True
 
     def _append(self, line: bytes) -> bool:
-        """Write one whole line, or leave the file as it was and return False."""
+        """Write one whole line; False if the disk does not take it."""
         try:
-            if os.fstat(self._file).st_size > self._end:
-                os.ftruncate(self._file, self._end)
-            done = 0
-            while done < len(line):
-                done += os.write(self._file, line[done:])
+            self._file.append(line)
         except OSError as error:
             self._failed(error)
             return False
-        self._end += len(line)
         return True
 
     def _sync(self) -> None:
         try:
-            os.fsync(self._file)
+            self._file.sync()
         except OSError as error:
             self._failed(error)
 

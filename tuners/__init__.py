@@ -9,12 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ithaca.tuners.ladder import Fidelity
     from ithaca.tuners.selection import ModelSelection
     from ithaca.tuners.space import Choice, Float, Int, Space
     from ithaca.tuners.tuner import Tuner
 
 _WHERE = {
     "Choice": "ithaca.tuners.space",
+    "Fidelity": "ithaca.tuners.ladder",
     "Float": "ithaca.tuners.space",
     "Int": "ithaca.tuners.space",
     "ModelSelection": "ithaca.tuners.selection",
@@ -22,7 +24,7 @@ _WHERE = {
     "Tuner": "ithaca.tuners.tuner",
 }
 
-__all__ = ["Choice", "Float", "Int", "ModelSelection", "Space", "Tuner"]
+__all__ = ["Choice", "Fidelity", "Float", "Int", "ModelSelection", "Space", "Tuner"]
 
 
 def __getattr__(name: str) -> object:

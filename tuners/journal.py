@@ -7,14 +7,13 @@ that is torn; the next one cuts that off, applies the rest, and has the state of
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from io import BufferedRandom
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ithaca.runtime.errors import UserError
+from ithaca.runtime.errors import UnwritableError, UserError
+from ithaca.runtime.lines import LineFile, open_lines
 from ithaca.tuners.arm import Arm
 from ithaca.tuners.search import Search, Settings
 from ithaca.tuners.trial import Event, from_json, to_json
@@ -29,20 +28,39 @@ class JournalError(UserError):
 class Journal:
     """Appends to a file; a context manager that closes it. Made by :func:`open_journal`."""
 
-    def __init__(self, file: BufferedRandom) -> None:
-        self._file = file
+    def __init__(self, path: Path, file: LineFile) -> None:
+        self._path, self._file = path, file
+        self._failed: UnwritableError | None = None
         self.lines = 0
 
     def write(self, event: Event) -> None:
-        """Put ``event`` on the disk."""
+        """Put ``event`` on the disk.
+
+        Raises:
+            UnwritableError: the disk does not take it, nor anything behind it.
+            JournalError: somebody else writes the file.
+            ValueError: it is closed.
+        """
         self.line({"n": self.lines, **to_json(event)})
 
     def line(self, data: dict[str, Any]) -> None:
-        """Put one JSON line on the disk."""
+        """Put one JSON line on the disk; errors as in :meth:`write`."""
+        if not self._file.is_open:
+            raise ValueError(f"the journal {self._path} is closed")
+        if self._failed is not None:
+            raise self._failed  # behind a gap no line could be applied
+        if not self._file.is_ours:
+            raise JournalError(
+                f"{self._path} has been written by somebody else since it was opened here. Let one "
+                "process search at a time, and give each search a journal of its own."
+            )
         text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-        self._file.write(text.encode() + b"\n")
-        self._file.flush()
-        os.fdatasync(self._file.fileno())
+        try:
+            self._file.append(text.encode() + b"\n")
+            self._file.sync()
+        except OSError as error:
+            self._failed = UnwritableError.of(self._path, error)
+            raise self._failed from error
         self.lines += 1
 
     def close(self) -> None:
@@ -66,26 +84,28 @@ def open_journal(path: Path, settings: Settings, arms: Sequence[Arm]) -> tuple[J
 
     Raises:
         JournalError: it is damaged, or was begun with other settings or arms.
+        UnwritableError: it cannot be opened or made; one that was not there is not there then.
     """
     head = {"version": VERSION, "settings": settings.spec(), "arms": [a.spec() for a in arms]}
     search = Search(settings, arms)
     new = not path.exists()
-    file = path.open("x+b" if new else "r+b")
-    journal = Journal(file)
     try:
-        whole = 0
-        for number, (line, end) in enumerate(_lines(file)):
+        journal = Journal(path, LineFile(open_lines(path)))
+    except OSError as error:
+        raise UnwritableError.of(path, error) from error
+    try:
+        for number, line in enumerate(_lines(path)):
             if number == 0:
                 _check_head(path, line, head)
             else:
                 _apply(search, path, number, line)
-            whole, journal.lines = end, number + 1
-        file.seek(whole)
-        file.truncate()
-        if whole == 0:
+            journal.lines = number + 1
+        if journal.lines == 0:
             journal.line(head)
     except BaseException:
-        file.close()
+        journal.close()
+        if new:
+            path.unlink(missing_ok=True)
         raise
     return journal, search
 
@@ -98,27 +118,25 @@ def read_journal(path: Path) -> tuple[Search, list[Event]]:
     """
     search: Search | None = None
     events: list[Event] = []
-    with path.open("rb") as file:
-        for number, (line, _) in enumerate(_lines(file)):
-            if search is None:
-                data = json.loads(line)
-                arms = [Arm.parse(arm) for arm in data["arms"]]
-                search = Search(Settings.parse(data["settings"]), arms)
-            else:
-                events.append(_apply(search, path, number, line))
+    for number, line in enumerate(_lines(path)):
+        if search is None:
+            data = json.loads(line)
+            arms = [Arm.parse(arm) for arm in data["arms"]]
+            search = Search(Settings.parse(data["settings"]), arms)
+        else:
+            events.append(_apply(search, path, number, line))
     if search is None:
         raise JournalError(f"{path} is empty: no search was begun there")
     return search, events
 
 
-def _lines(file: Any) -> Iterator[tuple[bytes, int]]:  # noqa: ANN401 - a binary file
-    """Every whole line, and where it ends."""
-    end = 0
-    for line in file:
-        if not line.endswith(b"\n"):
-            return
-        end += len(line)
-        yield line, end
+def _lines(path: Path) -> Iterator[bytes]:
+    """Every whole line."""
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            yield line
 
 
 def _check_head(path: Path, line: bytes, head: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
 
 from ithaca.runtime.errors import UserError
 from ithaca.tuners.arm import parted
@@ -45,7 +46,8 @@ class ModelSelection(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         cap_s: longest time for one configuration.
         folds: of the cross-validation.
         scoring: scikit-learn's name of the score.
-        n_jobs: configurations that are tried at once, each in a process of its own.
+        n_jobs: configurations that are tried at once, each in a process of its own; -1 for one on
+            each core.
         random_state: seed of everything.
 
     Attributes:
@@ -83,13 +85,9 @@ class ModelSelection(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Search, then fit the best on all rows.
 
         Raises:
-            UserError: there is no budget, a learner is unknown, or nothing could be fitted.
+            UserError: the table cannot be used, a learner is unknown, or nothing could be fitted.
         """
-        x, y = np.asarray(x), np.asarray(y)
-        if x.ndim != 2 or len(x) != len(y):
-            raise UserError(
-                f"fit takes a table and as many labels; got shapes {x.shape} and {y.shape}"
-            )
+        x, y = _checked(x, y, self.folds)
         learners = self._learners()
         self.classes_ = np.unique(y)
         tuner = Tuner(
@@ -145,3 +143,32 @@ class ModelSelection(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"there is no learner {', '.join(unknown)}; there are: {', '.join(CLASSIFIERS)}"
             )
         return {name: CLASSIFIERS[name] for name in names}
+
+
+def _checked(x: Any, y: Any, folds: int) -> tuple[Any, Any]:  # noqa: ANN401 - arrays
+    """A table of numbers and its labels; ``UserError`` if no learner could use them."""
+    if not hasattr(x, "__array__") and hasattr(x, "toarray"):
+        raise UserError("fit takes a dense table; give x.toarray()")
+    x, y = np.asarray(x), np.asarray(y)
+    if x.ndim != 2 or len(x) != len(y):
+        raise UserError(f"fit takes a table and as many labels; got shapes {x.shape} and {y.shape}")
+    try:
+        x = x if x.dtype.kind in "biuf" else x.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"fit takes a table of numbers: {error}. Encode what is none.") from error
+    try:
+        check_classification_targets(y)
+    except ValueError as error:
+        raise UserError(
+            f"fit takes labels of classes. {error} For numbers, search with Tuner and a model for "
+            "regression."
+        ) from error
+    counts = np.unique(y, return_counts=True)[1]
+    most = max(counts, default=0)
+    if len(counts) < 2 or not 2 <= folds <= most:
+        raise UserError(
+            "cross-validation needs two classes or more, two folds or more, and a class with a "
+            f"row for each of them; got {len(counts)} classes, the largest of {most} rows, and "
+            f"folds={folds}"
+        )
+    return x, y

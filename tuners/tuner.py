@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +52,7 @@ class Tuner:
         cap_s: longest time for one trial; without it ``boasf+`` has patience for five times the
             mean, or a twentieth of ``timeout``.
         seed: of every random number.
+        n_jobs: trials that :meth:`optimize` lets run at once; -1 for one on each core.
         surrogate: ``tpe`` (Optuna's) or ``random``.
         startup: random configurations in each arm before the surrogate is asked.
         pruning: rungs at which trials that fall behind end, by what they report.
@@ -83,13 +85,13 @@ class Tuner:
     ) -> None:
         self._clock = clock
         self._pruning = pruning
-        self._n_jobs = n_jobs
         self._lock = threading.Condition()
         self._origin: float | None = None
         self._attempts: dict[int, Attempt] = {}
         self._rungs: dict[int, list[float]] = {}
         self._journal: Journal | None = None
         try:
+            self._n_jobs = _at_once(n_jobs)
             settings = Settings(
                 policy=policy,
                 seed=seed,
@@ -97,7 +99,7 @@ class Tuner:
                 budget_s=timeout,
                 num_trials=n_trials,
                 cap_s=cap_s,
-                workers=n_jobs,
+                workers=self._n_jobs,
                 surrogate=surrogate,
                 startup=startup,
             )
@@ -386,6 +388,15 @@ def _maximizes(direction: str | Sequence[str]) -> bool:
     return direction == "maximize"
 
 
+def _at_once(n_jobs: int) -> int:
+    """Trials at once; -1 means every core that this process may use, as in joblib."""
+    if n_jobs == -1:
+        return len(os.sched_getaffinity(0))
+    if n_jobs < 1:
+        raise ValueError(f"n_jobs is at least 1, or -1 for one on each core; got {n_jobs}")
+    return n_jobs
+
+
 def _arms(
     space: Mapping[str, Any] | Space | None,
     several: Mapping[str, Mapping[str, Any] | Space] | None,
@@ -400,7 +411,10 @@ def _arms(
     if defaults is not None:
         raise ValueError("defaults are those of models; in one space, enqueue what to try first")
     assert space is not None
-    return blocks(_space(space), most) if most > 1 else whole(_space(space))
+    one = _space(space)
+    if not one.parameters:
+        raise ValueError("the space is empty: there is nothing to search")
+    return blocks(one, most) if most > 1 else whole(one)
 
 
 def _space(space: Mapping[str, Any] | Space) -> Space:

@@ -12,6 +12,7 @@ from textwrap import shorten
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
+from ithaca.runtime.atomic import replace_file
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.report.wording import duration, figure, plural
 from ithaca.tuners.loop.driver import Driver, Ended, search
@@ -19,7 +20,7 @@ from ithaca.tuners.loop.load import LoadedTune, load_tune, overrides
 from ithaca.tuners.loop.page import write_page
 from ithaca.tuners.loop.progress import progress, told
 from ithaca.tuners.loop.record import JOURNAL, KNOBS_JOURNAL
-from ithaca.tuners.space import Space
+from ithaca.tuners.space import Config, Space
 
 if TYPE_CHECKING:
     from ithaca.tuners.loop.knobs import Stretch
@@ -53,7 +54,6 @@ def tune(file: str, changes: list[str], resume: bool, out: TextIO, say: Say, beg
         f"{t.name}: {duration(t.budget)} for {loaded.job_file.name}, {t.policy}, "
         f"{plural(len(t.make_arms()), 'arm')}, {plural(t.workers, 'trial')} at once"
     )
-    folder.mkdir(parents=True, exist_ok=True)
     show = progress(out)
     try:
         with _stopping(say) as driver:
@@ -71,8 +71,6 @@ def _knobs(loaded: LoadedTune, folder: Path, say: Say) -> int:
     t = loaded.tune
     settings = plural(len(t.make_arms()), "setting")
     say(f"{t.name}: {settings} of the knobs of {loaded.job_file.name}, {t.stretch} steps at a time")
-    folder.mkdir(parents=True, exist_ok=True)
-
     ended = tune_knobs(
         loaded.job_file,
         Space.parse(t.knobs),
@@ -87,8 +85,8 @@ def _knobs(loaded: LoadedTune, folder: Path, say: Say) -> int:
     how = "finished" if ended.finished else ended.end.outcome
     say(f"{how} after {ended.end.step} steps; state {ended.end.state_hash}")
     say(f"fastest: {told(ended.best)}")
-    (folder / "best.json").write_text(json.dumps(dict(ended.best), indent=2) + "\n")
-    return 0 if ended.finished else 1
+    kept = _keep(folder, ended.best, say)
+    return 0 if ended.finished and kept else 1
 
 
 def stretch_line(stretch: Stretch) -> str:
@@ -104,18 +102,21 @@ def stretch_line(stretch: Stretch) -> str:
 
 
 def tell_end(loaded: LoadedTune, folder: Path, ended: Ended, say: Say) -> int:
-    """Say how it ended, and write the report; the exit code."""
+    """Say how it ended, and write the report and the best values; the exit code."""
     s = ended.summary
     number = sum(s.trials.values())
     took = s.ended_s if s.over else s.now_s
-    again = f", {plural(s.again, 'trial')} begun anew" if s.lost else ""
-    lost = f"; {plural(s.lost, 'process')} lost{again}" if s.lost else ""
+    lost = f"; {plural(s.lost, 'process')} lost" if s.lost else ""
+    if s.lost or s.again:
+        lost += f", {plural(s.again, 'trial')} begun anew"
     say(
         f"{'stopped' if ended.stopped else 'finished'} after {took:.2f} s of {s.budget_s:g} s, "
         f"{plural(number, 'trial')}{lost}; start-up {ended.startup_s:.1f} s"
     )
+    if ended.reason:
+        say(ended.reason)
     if number:
-        say(f"report: {write_page(loaded.tune.name, folder)}")
+        _report(loaded.tune.name, folder, say)
     if s.unsaved:
         say(f"the last state is not on the disk, only in the processes: {s.unsaved}")
     if ended.stopped:
@@ -123,11 +124,29 @@ def tell_end(loaded: LoadedTune, folder: Path, ended: Ended, say: Say) -> int:
     if s.best is None or s.config is None:
         say("no trial has a value; the report's table tells why")
         return 1
-    (folder / "best.json").write_text(json.dumps(dict(s.config), indent=2) + "\n")
     say(f"best {figure(s.best)}: {told(s.config)}")
     words = [*loaded.tune.set, f"steps={loaded.steps}", *overrides(s.config)]
     say(f"train it:  ithaca run {loaded.job_file} {' '.join(words)}")
-    return 0
+    kept = _keep(folder, s.config, say)
+    return 0 if kept and not ended.reason else 1
+
+
+def _report(name: str, folder: Path, say: Say) -> None:
+    try:
+        say(f"report: {write_page(name, folder)}")
+    except OSError as error:
+        say(f"no report could be written to {folder}: {error.strerror}")
+
+
+def _keep(folder: Path, best: Config, say: Say) -> bool:
+    """Write the best values down; whether that was possible."""
+    path = folder / "best.json"
+    try:
+        replace_file(path, [f"{json.dumps(dict(best), indent=2)}\n".encode()])
+    except OSError as error:
+        say(f"the best values could not be written to {path}: {error.strerror}")
+        return False
+    return True
 
 
 def choose(loaded: LoadedTune, resume: bool) -> Path:

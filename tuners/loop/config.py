@@ -12,6 +12,7 @@ from ithaca.runtime.config.units import Seconds
 from ithaca.tuners.arm import Arm, blocks, models, whole
 from ithaca.tuners.ladder import Fidelity
 from ithaca.tuners.loop.knob_space import check_knobs, settings_of
+from ithaca.tuners.loop.trial_space import check_trial_space
 from ithaca.tuners.policies.registry import find_policy
 from ithaca.tuners.search import Settings
 from ithaca.tuners.space import Space, SpaceError
@@ -144,12 +145,15 @@ class TuneConfig(Section):
         """
         if self.variants:
             spaces = {name: Space.parse(spec) for name, spec in self.variants.items()}
+            for each in spaces.values():
+                check_trial_space(each, self.set)
             return models(spaces, key="variant")
         if self.knobs:
             knobs = Space.parse(self.knobs)
             check_knobs(knobs)
             return settings_of(knobs)
         space = Space.parse(self.space)
+        check_trial_space(space, self.set)
         return blocks(space, self.arms) if self.arms > 1 else whole(space)
 
     def settings(self, steps: int) -> Settings:

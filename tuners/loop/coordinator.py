@@ -183,7 +183,7 @@ class Coordinator:
         """Take in what came within ``bound_s`` seconds, and act on it.
 
         Raises:
-            UserError: every trial fails.
+            UserError: every trial fails, or what happens cannot be written down.
         """
         self.crew.poll(bound_s)
         self._elapsed.beat()

@@ -38,7 +38,7 @@ class Pulse:
     summary: Summary | None
     gone: tuple[int, ...] = ()
     pids: tuple[tuple[int, int], ...] = ()
-    refused: str = ""
+    refused: UserError | None = None
     broken: str = ""
 
 
@@ -52,7 +52,8 @@ class CoordinatorProcess:
         self._thread: threading.Thread | None = None
         self._summary: Summary | None = None
         self._gone: set[int] = set()
-        self._refused = self._broken = ""
+        self._refused: UserError | None = None
+        self._broken = ""
 
     def begin(self, numbers: tuple[int, ...], *handles: Any) -> None:  # noqa: ANN401 - Ray's
         """Work with these processes; once."""
@@ -87,7 +88,7 @@ class CoordinatorProcess:
                 finally:
                     coordinator.close()
         except UserError as error:
-            self._refused = str(error)
+            self._refused = error
         except BaseException:
             self._broken = traceback.format_exc()
 

@@ -18,7 +18,7 @@ from typing import Any
 from ithaca.runtime.answers import finished, result
 from ithaca.runtime.cluster import Cluster, ClusterError, manager_options
 from ithaca.runtime.config.load import LoadedJob
-from ithaca.runtime.errors import UserError
+from ithaca.runtime.errors import UnwritableError, UserError
 from ithaca.runtime.lock import RunLock
 from ithaca.tuners.loop.coordinator import Summary
 from ithaca.tuners.loop.coordinator_process import CoordinatorProcess, Pulse
@@ -42,12 +42,14 @@ class Ended:
     Attributes:
         summary: the last one.
         startup_s: from the call to the first ask.
-        stopped: the user ended it.
+        stopped: before its end, by the user or, if there is a reason, for that.
+        reason: why it could not go on.
     """
 
     summary: Summary
     startup_s: float
     stopped: bool = False
+    reason: str = ""
 
 
 class Driver:
@@ -112,14 +114,20 @@ class Driver:
                 )
 
     def _watch(self, hirer: Hirer, began_s: float) -> Ended:
-        startup_s = 0.0
+        startup_s, last = 0.0, None
         while True:
-            pulse = self._pulse()
+            try:
+                pulse = self._pulse()
+            except UnwritableError as error:
+                if last is None:
+                    raise
+                return Ended(last, startup_s, True, str(error))
             if pulse is not None:
                 self._meet(pulse)
                 self._replace(pulse, hirer)
                 summary = pulse.summary
                 if summary is not None:
+                    last = summary
                     here_s = summary.now_s - summary.before_s
                     if here_s > 0 and not startup_s:
                         startup_s = time.monotonic() - began_s - here_s
@@ -132,20 +140,27 @@ class Driver:
                 self._actor.join.remote(tuple(came), *came.values())
 
     def _pulse(self) -> Pulse | None:
+        answer = self._ask()
+        if answer is None:
+            return None
+        if not isinstance(answer, Pulse):
+            self._pid = None  # Ray starts it again
+            time.sleep(_LOOK_S)
+            return None
+        if answer.refused is not None:
+            raise answer.refused
+        self.pids = dict(answer.pids)
+        if answer.broken:
+            raise RuntimeError(f"the coordinator broke:\n{answer.broken}")
+        return answer
+
+    def _ask(self) -> Any:  # noqa: ANN401 - a pulse, or what Ray says of one that is lost
+        """The coordinator's answer; None while there is none."""
         if self._asked is None:
             self._asked = self._actor.pulse.remote()
         if not finished([self._asked], _LOOK_S):
             return None
         answer, self._asked = result(self._asked), None
-        if not isinstance(answer, Pulse):
-            self._pid = None  # Ray starts it again
-            time.sleep(_LOOK_S)
-            return None
-        if answer.refused:
-            raise UserError(answer.refused)
-        self.pids = dict(answer.pids)
-        if answer.broken:
-            raise RuntimeError(f"the coordinator broke:\n{answer.broken}")
         return answer
 
     def _meet(self, pulse: Pulse) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ithaca.runtime.atomic import replace_file
+from ithaca.runtime.errors import UnwritableError
 
 FILE = "began"
 _BEAT_S = 0.5
@@ -24,6 +25,8 @@ class Elapsed:
     Args:
         folder: of the search.
         clock: wall clock in seconds, the same in all processes.
+
+    All that changes the file raises ``UnwritableError`` where the disk does not take it.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
@@ -60,7 +63,7 @@ class Elapsed:
         now = self._clock()
         if self._origin_s is not None and now - self._beat_s > _BEAT_S:
             self._beat_s = now
-            os.utime(self._path, (now, now))
+            self._touch(now)
 
     def stand_still(self) -> None:
         """Take the search up: until it begins again no time passes, nor has it since the last sign
@@ -72,6 +75,14 @@ class Elapsed:
 
     def _write(self) -> None:
         text = json.dumps({"origin": self._origin_s, "before": self.before_s})
-        replace_file(self._path, [text.encode()])
-        now = self._clock()
-        os.utime(self._path, (now, now))
+        try:
+            replace_file(self._path, [text.encode()])
+        except OSError as error:
+            raise UnwritableError.of(self._path, error) from error
+        self._touch(self._clock())
+
+    def _touch(self, now: float) -> None:
+        try:
+            os.utime(self._path, (now, now))
+        except OSError as error:
+            raise UnwritableError.of(self._path, error) from error

@@ -83,6 +83,28 @@ class Watch:
         return median(counted) if counted else None
 
 
+class UnsavedError(UserError):
+    """All steps of a stretch are done and their state is lost: no setting is to blame."""
+
+    exit_code = 1
+
+
+def came_to(setting: Config, first: int, due: int, end: RunEnded, step_s: float | None) -> Stretch:
+    """What came of a stretch that was to lead from step ``first`` to step ``due``.
+
+    Raises:
+        UnsavedError: it did, but the next one could not go on from there.
+    """
+    if end.outcome != "failed":
+        return Stretch(setting, first, end.step, step_s)
+    if end.step >= due:
+        raise UnsavedError(
+            f"the search stops here: {end.reason}\nNo setting of the knobs is to blame. Put it "
+            f"right, then add --resume to go on behind step {first}."
+        )
+    return Stretch(setting, first, first, None, end.reason)
+
+
 class LiveJob:
     """One training that goes on under changing settings, on workers that stay warm.
 
@@ -111,7 +133,7 @@ class LiveJob:
         """Go on for so many steps, or to the end of the job.
 
         Raises:
-            UserError: the workers cannot be used.
+            UserError: the workers cannot be used, or the state is not saved.
         """
         assert self._cluster is not None
         assert self._agency is not None
@@ -132,15 +154,8 @@ class LiveJob:
         watch.control(driver)
         end = driver.run()
         self._renew(crew)
-        failed = end.outcome == "failed"
-        stretch = Stretch(
-            setting,
-            first,
-            first if failed else end.step,
-            None if failed else watch.step_s,
-            end.reason if failed else "",
-        )
-        return stretch, end
+        due = min(first + steps, loaded.job.steps)
+        return came_to(setting, first, due, end, watch.step_s), end
 
     def _renew(self, crew: Crew) -> None:
         """Everybody gives up its part; who was lost meanwhile is replaced, under its number."""

@@ -33,6 +33,12 @@ _ALWAYS = (
 """A trial is trained by one worker: the bits are those of any other layout."""
 
 
+_NO_BUDGET = (
+    "has a memory.budget, which trials would not keep: set: [memory.budget=null] searches without "
+    "it, and knobs search for the fastest setting within it"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedTune:
     """A search and its job.
@@ -99,7 +105,9 @@ def load_tune(path: Path | str, changes: Sequence[str] = ()) -> LoadedTune:
     steps = tune.fidelity.most if tune.fidelity else written.load().job.steps
     loaded = LoadedTune(tune, job_file, written.text, steps)
     for arm in tune.make_arms():
-        loaded.job(arm.full(middle(arm.space)))
+        job = loaded.job(arm.full(middle(arm.space))).job
+        if job.memory.budget is not None:
+            raise _refused(BadValue("job", _NO_BUDGET), marks)
     return loaded
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ithaca.runtime.errors import UnwritableError
+from ithaca.runtime.lines import LineFile, open_lines
 from ithaca.tuners.loop.orders import Outcome
 
 LOG = "runs.jsonl"
@@ -95,10 +98,18 @@ _KINDS: dict[str, type[Line]] = {"ran": Ran, "gone": Gone, "begun": Begun, "took
 
 
 def write_line(path: Path, line: Line) -> None:
-    """Append to the log."""
+    """Append to the log, behind its last whole line.
+
+    Raises:
+        UnwritableError: the disk does not take it.
+    """
     kind = next(name for name, each in _KINDS.items() if isinstance(line, each))
-    with path.open("a") as file:
-        file.write(json.dumps({"kind": kind, **asdict(line)}) + "\n")
+    text = json.dumps({"kind": kind, **asdict(line)}) + "\n"
+    try:
+        with closing(LineFile(open_lines(path))) as file:
+            file.append(text.encode())
+    except OSError as error:
+        raise UnwritableError.of(path, error) from error
 
 
 def read_lines(path: Path) -> Iterator[Line]:

@@ -26,7 +26,9 @@ MAY_IMPORT = {
     # Plug-ins know the interface, never the inside.
     "ithaca.workloads": "numpy torch pydantic ithaca.runtime.workload",
     # The search itself knows no Ray and no torch; its loop on the runtime does.
-    "ithaca.tuners": "numpy scipy pydantic optuna sklearn ithaca.runtime.errors",
+    "ithaca.tuners": (
+        "numpy scipy pydantic optuna sklearn ithaca.runtime.errors ithaca.runtime.lines"
+    ),
     "ithaca.tuners.ray_tune": "ray ithaca.tuners",
     "ithaca.tuners.loop": (
         "jinja2 numpy pydantic ray rich torch yaml ithaca.planner ithaca.recovery ithaca.runtime "
@@ -37,6 +39,8 @@ MAY_IMPORT = {
         "ithaca.runtime ithaca.planner ithaca.swap ithaca.recovery"
     ),
     "ithaca.runtime.errors": "",
+    "ithaca.runtime.lines": "ithaca.runtime.trim",
+    "ithaca.runtime.trim": "",
     "ithaca.runtime.environment": "",
     "ithaca.runtime.events": "pydantic",
     "ithaca.runtime.workload": "torch pydantic",

@@ -208,7 +208,7 @@ def test_two_controllers_do_not_write_one_journal(tmp_path: Path) -> None:
     with journal(tmp_path), pytest.raises(UserError, match="is in use"):
         Journal(tmp_path, "b", warn=Warnings().append, wait_s=0.0)
     with journal(tmp_path) as after:
-        assert stat.S_IMODE(os.fstat(after._file).st_mode) == 0o600
+        assert stat.S_IMODE(after.path.stat().st_mode) == 0o600
 
 
 def test_the_oracle_of_the_lock_sees_a_journal_without_one(

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ithaca.runtime import log, trim
+from ithaca.runtime import lines, trim
 from ithaca.runtime.events import CheckpointWritten, Event, RunEnded, StepDone, Warned
 from ithaca.runtime.log import EventLog, LogError, read
+from tests.helpers.full_disk import FullDisk
 
 
 def warned(number: int) -> Warned:
@@ -21,21 +22,6 @@ def write(path: Path, *events: Event) -> None:
     with EventLog(path, warn=pytest.fail) as target:
         for event in events:
             target(event)
-
-
-class FullDisk:
-    """Replaces ``os.write``: takes ``room`` bytes, then raises ENOSPC, as a full disk does."""
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self._write = os.write
-
-    def __call__(self, file: int, data: bytes) -> int:
-        if self.room <= 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        done = self._write(file, data[: self.room])
-        self.room -= done
-        return done
 
 
 def test_appends_to_what_is_there(tmp_path: Path) -> None:
@@ -75,7 +61,7 @@ def test_without_the_trim_a_cut_line_would_spoil_the_log(
     path = tmp_path / "events.jsonl"
     write(path, warned(1), warned(2))
     path.write_bytes(path.read_bytes()[:-5])
-    monkeypatch.setattr(log, "trim", lambda file: os.fstat(file).st_size)
+    monkeypatch.setattr(lines, "trim", lambda file: os.fstat(file).st_size)
     write(path, warned(3))
     with pytest.raises(LogError):
         read(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 
@@ -53,5 +54,17 @@ def test_mistakes_are_one_message() -> None:
         ModelSelection(learners=["lightgbm"]).fit(x, y)
     with pytest.raises(UserError, match="a table and as many labels"):
         ModelSelection().fit(x, y[:5])
+    with pytest.raises(UserError, match="n_jobs is at least 1, or -1 for one on each core; got 0"):
+        ModelSelection(n_jobs=0).fit(x, y)
+    with pytest.raises(UserError, match="a table of numbers: could not convert"):
+        ModelSelection().fit([["red"], ["blue"]], ["a", "b"])
+    with pytest.raises(UserError, match=r"labels of classes.*continuous"):
+        ModelSelection().fit(x, x[:, 0])
+    with pytest.raises(UserError, match="got 1 classes, the largest of 150 rows"):
+        ModelSelection().fit(x, 0 * y)
+    with pytest.raises(UserError, match="got 3 classes, the largest of 50 rows, and folds=51"):
+        ModelSelection(folds=51).fit(x, y)
+    with pytest.raises(UserError, match="give x"):
+        ModelSelection().fit(csr_matrix(x), y)
     with pytest.raises(UserError, match="call fit first"):
         ModelSelection().predict(x)

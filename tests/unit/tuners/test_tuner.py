@@ -219,12 +219,24 @@ def test_several_objectives_are_refused_by_name() -> None:
         ({"surrogate": "gp"}, "no surrogate 'gp'; there are: tpe, random"),
         ({"direction": "up"}, "'minimize' or 'maximize'; got 'up'"),
         ({"timeout": 0.0}, "budget_s must be above 0"),
+        ({"n_jobs": 0}, "n_jobs is at least 1, or -1 for one on each core; got 0"),
         ({"models": {}}, "either a space, or models"),
     ],
 )
 def test_bad_settings_are_one_message(options: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=says):
         Tuner(SPACE, **{"n_trials": 3, **options})  # type: ignore[arg-type]
+
+
+def test_an_empty_space_is_refused() -> None:
+    with pytest.raises(UserError, match="nothing to search"):
+        Tuner({}, n_trials=3)
+
+
+def test_minus_one_job_is_one_on_each_core() -> None:
+    """As joblib has it, whom users of scikit-learn and Optuna know."""
+    tuner = Tuner(SPACE, n_trials=3, n_jobs=-1)
+    assert tuner.search.settings.workers == len(os.sched_getaffinity(0))
 
 
 def test_a_search_without_an_end_is_refused() -> None:

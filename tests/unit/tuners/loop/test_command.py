@@ -1,9 +1,23 @@
-"""What a search of knobs says of each stretch."""
+"""What a search says of each stretch of knobs, and of its end."""
 
 from __future__ import annotations
 
-from ithaca.tuners.loop.command import stretch_line
+import errno
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from ithaca.tuners.loop import command
+from ithaca.tuners.loop.command import stretch_line, tell_end
+from ithaca.tuners.loop.coordinator import Summary
+from ithaca.tuners.loop.driver import Ended
 from ithaca.tuners.loop.knobs import Stretch
+from ithaca.tuners.loop.load import LoadedTune
 from ithaca.tuners.space import Config
 
 SETTING: Config = {"layout": "2x1"}
@@ -23,3 +37,56 @@ def test_a_failure_is_told_with_its_reason_in_one_line() -> None:
     assert line.endswith("more ...")
     assert "\n" not in line
     assert len(line) < 250
+
+
+BEST: Config = {"optimizer.lr": 0.01}
+SEARCH = cast(
+    "LoadedTune",
+    SimpleNamespace(tune=SimpleNamespace(name="a", set=()), steps=9, job_file=Path("job.yaml")),
+)
+
+
+def ended(reason: str = "") -> Ended:
+    """A search that found something."""
+    counts = {"done": 2}
+    summary = Summary(8.0, 10.0, 0.5, BEST, counts, (("one",), 1), (), 0, 0, not reason, 8.0)
+    return Ended(summary, 3.0, bool(reason), reason)
+
+
+def refuse(path: Path, chunks: Iterable[bytes]) -> None:
+    """A disk that is full."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_the_best_values_are_told_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "write_page", lambda name, folder: folder / "report.html")
+    said: list[str] = []
+    assert tell_end(SEARCH, tmp_path, ended(), said.append) == 0
+    assert json.loads((tmp_path / "best.json").read_text()) == BEST
+    assert f"report: {tmp_path / 'report.html'}" in said
+
+
+def test_a_full_disk_takes_the_files_and_not_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def page(name: str, folder: Path) -> Path:
+        refuse(folder, ())
+        return folder
+
+    monkeypatch.setattr(command, "write_page", page)
+    monkeypatch.setattr(command, "replace_file", refuse)
+    said: list[str] = []
+    assert tell_end(SEARCH, tmp_path, ended("the journal cannot be written"), said.append) == 1
+    assert said == [
+        "stopped after 8.00 s of 10 s, 2 trials; start-up 3.0 s",
+        "the journal cannot be written",
+        f"no report could be written to {tmp_path}: No space left on device",
+        "to go on, for what is left of the budget: add --resume",
+        "best 0.5000: optimizer.lr=0.01",
+        "train it:  ithaca run job.yaml steps=9 optimizer.lr=0.01",
+        f"the best values could not be written to {tmp_path / 'best.json'}: No space left on "
+        "device",
+    ]
+    said.clear()
+    assert tell_end(SEARCH, tmp_path, ended(), said.append) == 1
+    assert not list(tmp_path.iterdir())

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import cast
 
 import pytest
 
+from ithaca.runtime.errors import UnwritableError
 from ithaca.tuners.loop import coordinator_process
 from ithaca.tuners.loop.coordinator_process import CoordinatorProcess, Pulse
+from ithaca.tuners.loop.load import LoadedTune
 from tests.helpers.mutated import mutated
 
 HANDLES = {0: "handle 0", 1: "handle 1"}
@@ -74,3 +78,22 @@ def test_the_oracle_sees_one_that_counts_first(
         "summary = self._summary = coordinator.turn(_LOOK_S)",
     )
     assert not names_who_is_lost(hasty, tmp_path, monkeypatch)
+
+
+def test_a_disk_that_is_full_is_told_as_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver ends the search in order then; what is told as broken is a mistake of ours."""
+
+    def turn(bound_s: float) -> None:
+        raise UnwritableError.of(tmp_path, OSError(28, "No space left on device"))
+
+    monkeypatch.setattr(
+        coordinator_process, "Coordinator", lambda *_: SimpleNamespace(turn=turn, close=bool)
+    )
+    process = CoordinatorProcess(cast("LoadedTune", None), tmp_path)
+    process._work(frozenset())
+    refused = pickle.loads(pickle.dumps(process.pulse())).refused
+    assert isinstance(refused, UnwritableError)
+    assert "No space left" in str(refused)
+    assert not process.pulse().broken

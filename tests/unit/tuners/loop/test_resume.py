@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ithaca.runtime.errors import UnwritableError
 from ithaca.tuners.journal import read_journal
 from ithaca.tuners.loop import coordinator as module
 from ithaca.tuners.loop import elapsed as elapsed_module
@@ -21,6 +24,7 @@ from ithaca.tuners.loop.load import LoadedTune, load_tune
 from ithaca.tuners.loop.record import JOURNAL, LOG, Begun, read_lines
 from ithaca.tuners.loop.state import Snapshot, view
 from tests.helpers.fake_tune import FakeCrew, FakeDisk, value
+from tests.helpers.full_disk import FullDisk
 from tests.helpers.mutated import mutated
 
 CONFIGS = Path(__file__).parents[4] / "configs"
@@ -156,3 +160,29 @@ def test_mixed_up_layers_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     files = mutant.StateFiles(tmp_path)
     files.write(snapshot(3, 9))
     assert files.read(3, 9).hash() != snapshot(3, 9).hash()
+
+
+@pytest.mark.parametrize("room", [700, 2_000, 5_000, 9_000])
+def test_a_search_on_a_full_disk_stops_and_goes_on(
+    tmp_path: Path, tune: LoadedTune, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Whichever line it is that does not fit, of the journal or of the log."""
+    disk = FakeDisk()
+    crew = FakeCrew(2, value, disk=disk, now=1000.0)
+    one = Coordinator(tune, tmp_path, crew, crew.clock, frozenset(crew.processes), disk)
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", FullDisk(room))
+        with pytest.raises(UnwritableError, match="No space left"):
+            list(map(one.turn, repeat(TURN_S, 2000)))
+    one.close()
+    read_journal(tmp_path / JOURNAL)
+    later = crew.now + AWAY_S
+    crew = FakeCrew(2, value, disk=disk, now=later)
+    Elapsed(tmp_path, crew.clock).stand_still()
+    two = Coordinator(tune, tmp_path, crew, crew.clock, frozenset(crew.processes), disk)
+    ended = next(summary for _ in range(2000) if (summary := two.turn(TURN_S)).over)
+    two.close()
+    assert ended.again == 0
+    search, _ = read_journal(tmp_path / JOURNAL)
+    assert not search.running
+    assert list(read_lines(tmp_path / LOG))
