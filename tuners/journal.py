@@ -19,6 +19,8 @@ from ithaca.tuners.search import Search, Settings
 from ithaca.tuners.trial import Event, from_json, to_json
 
 VERSION = 1
+_ENDS = ("budget_s", "num_trials")
+"""Settings that may become others while a search goes on."""
 
 
 class JournalError(UserError):
@@ -82,6 +84,8 @@ class Journal:
 def open_journal(path: Path, settings: Settings, arms: Sequence[Arm]) -> tuple[Journal, Search]:
     """The journal at ``path``, new or with what is in it, and the search in the state it tells.
 
+    With another budget, or number of trials, than before the search goes on with that one.
+
     Raises:
         JournalError: it is damaged, or was begun with other settings or arms.
         UnwritableError: it cannot be opened or made; one that was not there is not there then.
@@ -96,12 +100,13 @@ def open_journal(path: Path, settings: Settings, arms: Sequence[Arm]) -> tuple[J
     try:
         for number, line in enumerate(_lines(path)):
             if number == 0:
-                _check_head(path, line, head)
+                search = Search(_check_head(path, line, head), arms)
             else:
                 _apply(search, path, number, line)
             journal.lines = number + 1
         if journal.lines == 0:
             journal.line(head)
+        _extend(journal, search, path, settings)
     except BaseException:
         journal.close()
         if new:
@@ -139,27 +144,35 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield line
 
 
-def _check_head(path: Path, line: bytes, head: dict[str, Any]) -> None:
+def _extend(journal: Journal, search: Search, path: Path, settings: Settings) -> None:
+    try:
+        event = search.extend(settings.budget_s, settings.num_trials)
+    except ValueError as error:
+        raise JournalError(f"{path} cannot go on with another budget: {error}") from error
+    if event is not None:
+        journal.write(event)
+
+
+def _check_head(path: Path, line: bytes, head: dict[str, Any]) -> Settings:
+    """The settings that the search began with; they may differ from ours in its end alone."""
     try:
         found = json.loads(line)
-    except ValueError as error:
-        raise JournalError(f"{path}:1: not a journal of a search: {error}") from error
+        theirs = dict(found["settings"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise JournalError(f"{path}:1: not a journal of a search: {error!r}") from error
     # Through JSON, so that tuples compare with lists.
     wanted = json.loads(json.dumps(head))
-    if found == wanted:
-        return
-    differs = sorted(
-        {key for key in wanted if wanted[key] != found.get(key)}
-        | {
-            f"settings.{key}"
-            for key in wanted["settings"]
-            if wanted["settings"][key] != found.get("settings", {}).get(key)
-        }
-    )
-    raise JournalError(
-        f"{path} was begun with other settings; these differ: {', '.join(differs)}. Go on with "
-        "the same settings, or give another folder."
-    )
+    ours = wanted["settings"]
+    differs = [key for key in wanted if key != "settings" and wanted[key] != found.get(key)]
+    differs += [
+        f"settings.{key}" for key in ours if key not in _ENDS and ours[key] != theirs.get(key)
+    ]
+    if differs:
+        raise JournalError(
+            f"{path} was begun with other settings; these differ: {', '.join(differs)}. Go on with "
+            "the same settings, or give another folder."
+        )
+    return Settings.parse(theirs)
 
 
 def _apply(search: Search, path: Path, number: int, line: bytes) -> Event:

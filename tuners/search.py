@@ -20,7 +20,7 @@ from ithaca.tuners.policies.registry import find_policy
 from ithaca.tuners.space import Config, Value
 from ithaca.tuners.surrogates.registry import find_surrogate
 from ithaca.tuners.surrogates.surrogate import Observation, Surrogate, load
-from ithaca.tuners.trial import Asked, Event, Failure, Lost, State, Told, Trial, Wanted
+from ithaca.tuners.trial import Asked, Event, Extended, Failure, Lost, State, Told, Trial, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,10 @@ class Search:
         if startup is None:
             startup = self._policy.startup(len(names))
         self._turn: Any = self._policy.begin(tuple(names))
-        self._counted = settings.budget_s is None and settings.num_trials is not None
+        self._counted = _is_counted(settings)
         self._book = Book(
             names,
-            budget_s=float(settings.num_trials or 0)
-            if self._counted
-            else _or_inf(settings.budget_s),
+            budget_s=_divided(settings),
             cap_s=math.inf if self._counted else _or_inf(settings.cap_s),
             workers=settings.workers,
             maximize=settings.maximize,
@@ -171,6 +169,21 @@ class Search:
         self.apply(event)
         return event
 
+    def extend(self, budget_s: float | None, num_trials: int | None) -> Extended | None:
+        """Let the search end at another time, or behind another number of trials, in all.
+
+        Returns:
+            None where both are what they were.
+
+        Raises:
+            ValueError: the policy cannot, or the budget would be counted in another unit.
+        """
+        if (budget_s, num_trials) == (self.settings.budget_s, self.settings.num_trials):
+            return None
+        event = Extended(budget_s, num_trials)
+        self.apply(event)
+        return event
+
     def apply(self, event: Event) -> None:
         """Take an event in that :meth:`ask` or another method made, here or in a journal.
 
@@ -193,6 +206,8 @@ class Search:
                     self._wanted.append(event)
                 else:
                     self._known(event)
+            case Extended():
+                self._extended(event)
 
     # -- what is known
 
@@ -394,12 +409,41 @@ class Search:
             Observation(event.config, most, self._book.reward(event.value))
         )
 
+    def _extended(self, event: Extended) -> None:
+        after = replace(self.settings, budget_s=event.budget_s, num_trials=event.num_trials)
+        if not self._policy.extends:
+            raise ValueError(
+                f"{self._policy.name} deals its whole budget out beforehand: a search of it keeps "
+                "the budget that it began with"
+            )
+        if _is_counted(after) != self._counted or (after.budget_s is None) != (
+            self.settings.budget_s is None
+        ):
+            raise ValueError(
+                "what a budget is counted in stays: seconds, trials, or nothing; give another "
+                "number of what it began with"
+            )
+        self.settings = after
+        self._book.budget_s = _divided(after)
+
     def _running(self, number: int) -> Trial:
         trial = self.trials.get(number)
         if trial is None or trial.state is not State.RUNNING:
             state = "unknown" if trial is None else trial.state.value
             raise ValueError(f"trial {number} is {state}: it does not run")
         return trial
+
+
+def _is_counted(settings: Settings) -> bool:
+    """Whether policies divide a number of trials."""
+    return settings.budget_s is None and settings.num_trials is not None
+
+
+def _divided(settings: Settings) -> float:
+    """What policies divide: seconds, or trials where there is no budget of time."""
+    if _is_counted(settings):
+        return float(settings.num_trials or 0)
+    return _or_inf(settings.budget_s)
 
 
 def _or_inf(value: float | None) -> float:

@@ -1,4 +1,4 @@
-"""Trials, and the events that make them: what was asked for, told, lost and wanted."""
+"""Trials, and the events of a search: what was asked for, told, lost, wanted and extended."""
 
 from __future__ import annotations
 
@@ -96,8 +96,22 @@ class Wanted:
     cost_s: float = 0.0
 
 
-Event = Asked | Told | Lost | Wanted
-_KINDS: dict[str, type[Event]] = {"asked": Asked, "told": Told, "lost": Lost, "wanted": Wanted}
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """The search ends at another time, or behind another number of trials, in all."""
+
+    budget_s: float | None
+    num_trials: int | None
+
+
+Event = Asked | Told | Lost | Wanted | Extended
+_KINDS: dict[str, type[Event]] = {
+    "asked": Asked,
+    "told": Told,
+    "lost": Lost,
+    "wanted": Wanted,
+    "extended": Extended,
+}
 
 
 def to_json(event: Event) -> dict[str, Any]:

@@ -161,6 +161,28 @@ class Tuner:
             except ValueError as error:
                 raise UserError(f"this configuration cannot be tried: {error}") from error
 
+    def extend(self, *, n_trials: int | None = None, timeout: float | None = None) -> None:
+        """Go on to so many trials, or so many seconds, in all; what is left away stays.
+
+        The time since the last trial does not count.
+
+        Raises:
+            UserError: the policy is ``boasf``, or there was no such end before.
+        """
+        s = self.search.settings
+        with self._lock:
+            try:
+                self._noted(
+                    lambda: self.search.extend(
+                        s.budget_s if timeout is None else timeout,
+                        s.num_trials if n_trials is None else n_trials,
+                    )
+                )
+            except ValueError as error:
+                raise UserError(f"this search cannot be extended: {error}") from error
+            if not self.search.running:
+                self._stand_still()
+
     # -- a whole search
 
     def optimize(
@@ -311,12 +333,16 @@ class Tuner:
 
     def _take_up(self) -> None:
         """What ran when the journal ended is lost; the clock goes on from its last event."""
+        self._stand_still()
+        for trial in self.search.running:
+            self._lose(trial.number, 0.0)
+
+    def _stand_still(self) -> None:
+        """No time has passed since the last trial began or ended."""
         last = 0.0
         for trial in self.search.trials.values():
             last = max(last, trial.began_s, trial.ended_s)
         self._origin = self._clock() - last if self.search.trials else None
-        for trial in self.search.running:
-            self._lose(trial.number, 0.0)
 
     def _lose(self, number: int, cost_s: float) -> None:
         """A trial ended without a result that is its own."""

@@ -83,13 +83,16 @@ def build_page(name: str, folder: Path) -> str:
     )
 
 
-def write_page(name: str, folder: Path) -> Path:
-    """Write ``report.html`` into the folder of a search, whole or not at all; its path.
+def write_page(name: str, folder: Path, page: Path | None = None) -> Path:
+    """Write the page of the search in a folder, whole or not at all; its path.
+
+    ``page``: where; default: ``report.html`` in the folder.
 
     Raises:
+        JournalError: the journal is damaged or empty.
         OSError: it cannot be written.
     """
-    path = folder / "report.html"
+    path = page or folder / "report.html"
     replace_file(path, [build_page(name, folder).encode("utf-8", "backslashreplace")])
     return path
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ithaca.runtime.errors import UnwritableError
 from ithaca.runtime.lines import LineFile, open_lines
+from ithaca.tuners.journal import JournalError
 from ithaca.tuners.loop.orders import Outcome
 
 LOG = "runs.jsonl"
@@ -113,17 +114,28 @@ def write_line(path: Path, line: Line) -> None:
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """The log; a last line that is torn is left out."""
+    """The log; a last line that is torn is left out.
+
+    Raises:
+        JournalError: another line is damaged.
+    """
     if not path.exists():
         return
-    for text in path.read_text().splitlines(keepends=True):
+    for number, text in enumerate(path.read_text().splitlines(keepends=True), 1):
         if not text.endswith("\n"):
             return
-        data: dict[str, Any] = json.loads(text)
-        kind = _KINDS[data.pop("kind")]
-        if kind is Ran:
-            data["losses"] = tuple(data["losses"])
-        yield kind(**data)
+        try:
+            yield _parse(text)
+        except (ValueError, TypeError, KeyError) as error:
+            raise JournalError(f"{path}:{number}: damaged: {error}") from error
+
+
+def _parse(text: str) -> Line:
+    data: dict[str, Any] = json.loads(text)
+    kind = _KINDS[data.pop("kind")]
+    if kind is Ran:
+        data["losses"] = tuple(data["losses"])
+    return kind(**data)
 
 
 def next_process(path: Path) -> int:

@@ -89,6 +89,7 @@ class Boasf(Policy[Round]):
     """
 
     name = "boasf"
+    extends = False
 
     def __init__(self, seed: int = 0, rounds: int = 3, c: float = 2.0) -> None:
         super().__init__(seed)

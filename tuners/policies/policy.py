@@ -29,11 +29,13 @@ class Policy(ABC, Generic[S]):
         name: in files and on the command line.
         guided: whether configurations inside an arm come from a surrogate; else at random.
         patient: whether a trial may cost any multiple of what others do.
+        extends: whether the budget may become another one while the search goes on.
     """
 
     name: ClassVar[str]
     guided: ClassVar[bool] = True
     patient: ClassVar[bool] = True
+    extends: ClassVar[bool] = True
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

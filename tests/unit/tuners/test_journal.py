@@ -1,9 +1,10 @@
-"""The journal of a search on a disk that is full, or under two writers."""
+"""The journal of a search: on a full disk, under two writers, with another budget than before."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ithaca.tuners.arm import Arm
 from ithaca.tuners.journal import Journal, JournalError, open_journal, read_journal
 from ithaca.tuners.search import Search, Settings
 from ithaca.tuners.space import Space
+from ithaca.tuners.trial import Extended
 from ithaca.tuners.tuner import Tuner
 from tests.helpers.full_disk import FullDisk
 
@@ -111,3 +113,44 @@ def test_a_closed_journal_is_no_full_disk(tmp_path: Path) -> None:
     journal.close()
     with pytest.raises(ValueError, match="is closed"):
         next(events(search, journal))
+
+
+def test_a_search_goes_on_to_another_number_of_trials(tmp_path: Path) -> None:
+    """With what it knows; and whoever reads the journal later has the same search."""
+    path = tmp_path / "journal"
+    before = whole(path)
+    for count in (12, 12, 15):
+        journal, search = open_journal(path, replace(SETTINGS, num_trials=count), ARMS)
+        with journal:
+            list(events(search, journal))
+        assert len(search.trials) == count
+        assert read_journal(path)[0].state_dict() == search.state_dict()
+    assert path.read_bytes().startswith(before)
+    assert [type(event) for event in read_journal(path)[1]].count(Extended) == 2
+    with pytest.raises(JournalError, match=r"other settings; these differ: settings\.seed\. Go on"):
+        open_journal(path, replace(SETTINGS, num_trials=15, seed=4), ARMS)
+
+
+def test_a_budget_stays_in_its_unit(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    whole(path)
+    with pytest.raises(JournalError, match="another budget: what a budget is counted in stays"):
+        open_journal(path, replace(SETTINGS, num_trials=None, budget_s=60.0), ARMS)
+
+
+def test_the_published_policy_keeps_its_budget(tmp_path: Path) -> None:
+    """It has dealt it out."""
+    path, published = tmp_path / "journal", replace(SETTINGS, policy="boasf")
+    open_journal(path, published, ARMS)[0].close()
+    open_journal(path, published, ARMS)[0].close()
+    with pytest.raises(JournalError, match="boasf deals its whole budget out beforehand"):
+        open_journal(path, replace(published, num_trials=9), ARMS)
+
+
+@pytest.mark.parametrize("line", ["", "7", "[]", "{}", '{"settings": 3}', "steps: 3"])
+def test_another_file_is_no_journal(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "journal"
+    path.write_text(f"{line}\n")
+    with pytest.raises(JournalError, match="not a journal of a search"):
+        open_journal(path, SETTINGS, ARMS)
+    assert path.read_text() == f"{line}\n"

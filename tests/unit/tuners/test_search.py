@@ -32,7 +32,9 @@ ARMS = blocks(SPACE, 4)
 LADDER = Fidelity(1, 9, 3)
 
 programs = st.lists(
-    st.sampled_from(["ask", "ask", "ask", "value", "value", "equal", "fail", "nan", "lose"]),
+    st.sampled_from(
+        ["ask", "ask", "ask", "value", "value", "equal", "fail", "nan", "lose", "extend"]
+    ),
     max_size=40,
 )
 
@@ -45,6 +47,10 @@ def play(search: Search, program: list[str], first: int = 0) -> list[Event]:
         if word == "ask":
             asked = search.ask(now_s) if len(running) < 3 else None
             events += [asked] if asked else []
+        elif word == "extend":
+            if search.settings.policy != "boasf":
+                extended = search.extend(60.0 + index, None)
+                events += [extended] if extended else []
         elif running:
             trial = running[index % len(running)]
             fidelity, cost = trial.target, now_s - trial.began_s

@@ -228,6 +228,35 @@ def test_bad_settings_are_one_message(options: dict[str, object], says: str) -> 
         Tuner(SPACE, **{"n_trials": 3, **options})  # type: ignore[arg-type]
 
 
+def test_a_search_is_extended() -> None:
+    """As if it had been the longer one from the beginning, where nothing depends on its end."""
+    short = Tuner(SPACE, n_trials=6, policy="random", surrogate="random", seed=5)
+    short.optimize(bowl)
+    short.extend(n_trials=11)
+    short.optimize(bowl)
+    long = Tuner(SPACE, n_trials=11, policy="random", surrogate="random", seed=5)
+    long.optimize(bowl)
+    assert [t.config for t in short.trials] == [t.config for t in long.trials]
+    with pytest.raises(UserError, match="cannot be extended: what a budget is counted in stays"):
+        short.extend(timeout=9.0)
+
+
+def test_time_between_two_parts_of_a_search_does_not_count() -> None:
+    now = [0.0]
+
+    def a_second(attempt: Attempt) -> float:
+        now[0] += 1.0
+        return bowl(attempt)
+
+    tuner = Tuner(SPACE, timeout=5.0, surrogate="random", clock=lambda: now[0])
+    tuner.optimize(a_second)
+    assert len(tuner.trials) == 5
+    now[0] += 1000.0
+    tuner.extend(timeout=8.0)
+    tuner.optimize(a_second)
+    assert len(tuner.trials) == 8
+
+
 def test_an_empty_space_is_refused() -> None:
     with pytest.raises(UserError, match="nothing to search"):
         Tuner({}, n_trials=3)

@@ -10,7 +10,12 @@ import pytest
 from ithaca.runtime.cli import report
 from ithaca.runtime.errors import UserError
 from ithaca.runtime.log import EventLog
+from ithaca.tuners.loop.coordinator import Coordinator
+from ithaca.tuners.loop.load import load_tune
 from tests.helpers.fake_run import FakeRun
+from tests.helpers.fake_tune import FakeCrew, FakeDisk, value
+
+CONFIGS = Path(__file__).parents[4] / "configs"
 
 
 def ithaca(*words: str | Path) -> int:
@@ -78,7 +83,7 @@ def test_bad_input_is_refused_with_one_message(run_folder: Path, tmp_path: Path)
         ([damaged], "line 1"),
         ([run_folder, "--out", tmp_path], "is a folder"),
         ([run_folder, "--trace", tmp_path / "no" / "t.json"], "does not exist"),
-        ([run_folder, "--out", run_folder / "events.jsonl"], "the run's log"),
+        ([run_folder, "--out", run_folder / "events.jsonl"], "is the log"),
         ([run_folder, "--out", tmp_path / "x", "--trace", tmp_path / "x"], "two names"),
     ]
     before = {path: names(path) for path in (run_folder, tmp_path, empty, damaged)}
@@ -87,6 +92,40 @@ def test_bad_input_is_refused_with_one_message(run_folder: Path, tmp_path: Path)
             ithaca(*words)
         assert "\n" not in str(caught.value)
     assert before == {path: names(path) for path in before}
+
+
+@pytest.fixture
+def search_folder(tmp_path: Path) -> Path:
+    """A search that was killed: nobody has written its page."""
+    folder = tmp_path / "search"
+    folder.mkdir()
+    search = load_tune(CONFIGS / "tune_quick.yaml", ["surrogate=random"])
+    crew = FakeCrew(2, value, disk=FakeDisk(), now=0.0)
+    one = Coordinator(search, folder, crew, crew.clock, frozenset(crew.processes), crew.disk)
+    for _ in range(60):
+        one.turn(0.05)
+    one.close()
+    return folder
+
+
+def test_a_search_has_a_page(search_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = names(search_folder)
+    assert ithaca(search_folder) == 0
+    assert names(search_folder) == sorted([*before, "report.html"])
+    assert str(search_folder / "report.html") in capsys.readouterr().out
+    page = (search_folder / "report.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "optimizer.lr" in page
+    elsewhere = search_folder.parent / "page.html"
+    assert ithaca(search_folder, "--out", elsewhere) == 0
+    assert elsewhere.read_text() == page
+    with pytest.raises(UserError, match="has no trace; leave --trace away"):
+        ithaca(search_folder, "--trace", elsewhere)
+    with pytest.raises(UserError, match="is the log"):
+        ithaca(search_folder, "--out", search_folder / "runs.jsonl")
+    (search_folder / "runs.jsonl").write_text('{"kind": "took"}\n')
+    with pytest.raises(UserError, match=r"runs.jsonl:1: damaged: "):
+        ithaca(search_folder)
 
 
 def test_a_full_disk_is_a_message(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
