@@ -37,7 +37,7 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the newest search of this name, for what is left of its budget",
+        help="go on with the newest search of this name, to the end of its budget or of a new one",
     )
     parser.set_defaults(run=run)
 
