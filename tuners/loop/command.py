@@ -66,22 +66,28 @@ def tune(file: str, changes: list[str], resume: bool, out: TextIO, say: Say, beg
 def _knobs(loaded: LoadedTune, folder: Path, say: Say) -> int:
     """Train the job once, and find the fastest setting of its knobs on the way."""
     # The controller and all it needs: other searches begin a second earlier without it.
-    from ithaca.tuners.loop.knobs import tune_knobs
+    from ithaca.tuners.loop.knobs import found_best, tune_knobs
 
     t = loaded.tune
+    best = found_best(folder, loaded.steps)
+    if best is not None:
+        say(f"{folder} is done: all {loaded.steps} steps. Nothing is left to resume.")
+        say(f"fastest: {told(best)}")
+        return 0 if _keep(folder, best, say) else 1
     settings = plural(len(t.make_arms()), "setting")
     say(f"{t.name}: {settings} of the knobs of {loaded.job_file.name}, {t.stretch} steps at a time")
-    ended = tune_knobs(
-        loaded.job_file,
-        Space.parse(t.knobs),
-        folder,
-        set=t.set,
-        steps=t.stretch,
-        trials=t.trials,
-        policy=t.policy,
-        seed=t.seed,
-        tell=lambda stretch: say(stretch_line(stretch)),
-    )
+    with _interrupted(say):
+        ended = tune_knobs(
+            loaded.job_file,
+            Space.parse(t.knobs),
+            folder,
+            set=t.set,
+            steps=t.stretch,
+            trials=t.trials,
+            policy=t.policy,
+            seed=t.seed,
+            tell=lambda stretch: say(stretch_line(stretch)),
+        )
     how = "finished" if ended.finished else ended.end.outcome
     say(f"{how} after {ended.end.step} steps; state {ended.end.state_hash}")
     say(f"fastest: {told(ended.best)}")
@@ -191,10 +197,31 @@ def _stopping(say: Say) -> Iterator[Callable[[Driver], None]]:
         drivers[0].stopping = True
         say("\nstopping; once more to stop at once")
 
+    with _on_signals(stop):
+        yield drivers.append
+
+
+@contextmanager
+def _interrupted(say: Say) -> Iterator[None]:
+    """SIGINT or SIGTERM ends a search of knobs behind the checkpoint of its last stretch."""
+
+    def stop(kind: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _on_signals(stop):
+        try:
+            yield
+        except KeyboardInterrupt:
+            say("\nstopped; to go on behind the last stretch: add --resume")
+            raise
+
+
+@contextmanager
+def _on_signals(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     kinds = (signal.SIGINT, signal.SIGTERM)
     before = {kind: signal.signal(kind, stop) for kind in kinds}
     try:
-        yield drivers.append
+        yield
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)

@@ -25,7 +25,7 @@ from ithaca.runtime.events import Event, RunEnded, StepDone
 from ithaca.runtime.preview import preview
 from ithaca.runtime.run import Start, cluster_of, find_checkpoint, hired, mission_of, owning
 from ithaca.runtime.seat import Seat
-from ithaca.tuners.journal import open_journal
+from ithaca.tuners.journal import open_journal, read_journal
 from ithaca.tuners.loop.knob_space import check_knobs, knob_words, settings_of
 from ithaca.tuners.loop.record import KNOBS_JOURNAL
 from ithaca.tuners.search import Search, Settings
@@ -243,6 +243,20 @@ def tune_knobs(
         journal, search = open_journal(folder / KNOBS_JOURNAL, asked, arms)
         with journal:
             return _all(live, search, journal.write, first.steps, steps, tell)
+
+
+def found_best(folder: Path, steps: int) -> Config | None:
+    """The setting that was kept, if all ``steps`` of the job in ``folder`` are done; or None.
+
+    Raises:
+        UserError: the checkpoint or the journal cannot be read, or no setting works.
+    """
+    if not (folder / KNOBS_JOURNAL).exists():
+        return None
+    found, _ = find_checkpoint(folder, resume=True)
+    if found is None or found.step < steps:
+        return None
+    return _best(read_journal(folder / KNOBS_JOURNAL)[0])
 
 
 def _all(
