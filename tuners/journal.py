@@ -19,6 +19,7 @@ from ithaca.tuners.search import Search, Settings
 from ithaca.tuners.trial import Event, from_json, to_json
 
 VERSION = 1
+_BEGIN = b'{"version":'
 _ENDS = ("budget_s", "num_trials")
 """Settings that may become others while a search goes on."""
 
@@ -30,10 +31,10 @@ class JournalError(UserError):
 class Journal:
     """Appends to a file; a context manager that closes it. Made by :func:`open_journal`."""
 
-    def __init__(self, path: Path, file: LineFile) -> None:
+    def __init__(self, path: Path, file: LineFile, lines: int) -> None:
         self._path, self._file = path, file
         self._failed: UnwritableError | None = None
-        self.lines = 0
+        self.lines = lines
 
     def write(self, event: Event) -> None:
         """Put ``event`` on the disk.
@@ -91,20 +92,23 @@ def open_journal(path: Path, settings: Settings, arms: Sequence[Arm]) -> tuple[J
         UnwritableError: it cannot be opened or made; one that was not there is not there then.
     """
     head = {"version": VERSION, "settings": settings.spec(), "arms": [a.spec() for a in arms]}
-    search = Search(settings, arms)
+    search, lines = Search(settings, arms), 0
     new = not path.exists()
+    # All of it is read before it is opened for writing, which cuts: it may be another file.
+    for number, line in enumerate([] if new else _lines(path)):
+        if number == 0:
+            search = Search(_check_head(path, line, head), arms)
+        else:
+            _apply(search, path, number, line)
+        lines = number + 1
+    if lines == 0 and not new:
+        _check_torn(path)
     try:
-        journal = Journal(path, LineFile(open_lines(path)))
+        journal = Journal(path, LineFile(open_lines(path)), lines)
     except OSError as error:
         raise UnwritableError.of(path, error) from error
     try:
-        for number, line in enumerate(_lines(path)):
-            if number == 0:
-                search = Search(_check_head(path, line, head), arms)
-            else:
-                _apply(search, path, number, line)
-            journal.lines = number + 1
-        if journal.lines == 0:
+        if lines == 0:
             journal.line(head)
         _extend(journal, search, path, settings)
     except BaseException:
@@ -136,12 +140,22 @@ def read_journal(path: Path) -> tuple[Search, list[Event]]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Every whole line."""
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            yield line
+    """Every whole line; ``JournalError`` if the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                yield line
+    except OSError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _check_torn(path: Path) -> None:
+    """A file without a whole line is a journal whose first one was cut short, or none."""
+    found = path.read_bytes()[: len(_BEGIN)]
+    if found != _BEGIN[: len(found)]:
+        raise JournalError(f"{path}: not a journal of a search: it begins with {found!r}")
 
 
 def _extend(journal: Journal, search: Search, path: Path, settings: Settings) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ithaca.runtime.errors import UnwritableError
+from ithaca.tuners import journal as journal_module
 from ithaca.tuners.arm import Arm
 from ithaca.tuners.journal import Journal, JournalError, open_journal, read_journal
 from ithaca.tuners.search import Search, Settings
@@ -17,6 +18,7 @@ from ithaca.tuners.space import Space
 from ithaca.tuners.trial import Extended
 from ithaca.tuners.tuner import Tuner
 from tests.helpers.full_disk import FullDisk
+from tests.helpers.mutated import mutated
 
 SETTINGS = Settings(policy="random", surrogate="random", num_trials=8, seed=3)
 ARMS = (Arm("one", Space.parse({"x": {"float": [0.0, 1.0]}})),)
@@ -147,10 +149,34 @@ def test_the_published_policy_keeps_its_budget(tmp_path: Path) -> None:
         open_journal(path, replace(published, num_trials=9), ARMS)
 
 
-@pytest.mark.parametrize("line", ["", "7", "[]", "{}", '{"settings": 3}', "steps: 3"])
-def test_another_file_is_no_journal(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("end", ["", "\n", "\nand more"])
+@pytest.mark.parametrize("line", ["7", "[]", "{}", '{"settings": 3}', "steps: 3"])
+def test_another_file_is_no_journal_and_stays_as_it_is(tmp_path: Path, line: str, end: str) -> None:
     path = tmp_path / "journal"
-    path.write_text(f"{line}\n")
+    path.write_text(line + end)
     with pytest.raises(JournalError, match="not a journal of a search"):
         open_journal(path, SETTINGS, ARMS)
-    assert path.read_text() == f"{line}\n"
+    assert path.read_text() == line + end
+
+
+def test_a_folder_is_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="cannot be read: Is a directory"):
+        open_journal(tmp_path, SETTINGS, ARMS)
+
+
+def test_an_oracle_of_that_sees_a_file_that_is_cut_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant = mutated(monkeypatch, journal_module, "        _check_torn(path)\n", "        pass\n")
+    path = tmp_path / "journal"
+    path.write_text("steps: 3")
+    mutant.open_journal(path, SETTINGS, ARMS)[0].close()
+    assert not path.read_text().startswith("steps")
+
+
+@pytest.mark.parametrize("length", [0, 1, 11, 12, 40])
+def test_a_first_line_that_was_cut_short_is_written_anew(tmp_path: Path, length: int) -> None:
+    undisturbed = whole(tmp_path / "whole")
+    path = tmp_path / "journal"
+    path.write_bytes(undisturbed[:length])
+    assert whole(path) == undisturbed
