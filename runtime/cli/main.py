@@ -89,7 +89,12 @@ def _dispatch(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="ithaca", allow_abbrev=False)
     commands: Commands = parser.add_subparsers(dest="command", required=True)
     importlib.import_module(f"ithaca.runtime.cli.{name}").register(commands)
-    arguments = parser.parse_args(words)
+    arguments, rest = parser.parse_known_args(words)
+    # argparse takes key=value words behind an option for none of its own.
+    if rest and (not hasattr(arguments, "overrides") or any(w.startswith("-") for w in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
     return int(arguments.run(arguments))
 
 

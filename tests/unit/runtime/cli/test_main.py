@@ -7,6 +7,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 
 import pytest
@@ -58,6 +59,44 @@ def test_unknown_command(capsys: Capture) -> None:
 def test_unknown_flag(capsys: Capture) -> None:
     assert main(["check", "--frobnicate", "job.yaml"]) == 2
     assert "--frobnicate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["run", "tune"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["job.yaml", "a=1", "b=2", "--resume"],
+        ["job.yaml", "a=1", "--resume", "b=2"],
+        ["job.yaml", "--resume", "a=1", "b=2"],
+        ["--resume", "job.yaml", "a=1", "b=2"],
+    ],
+)
+def test_an_option_may_stand_anywhere(
+    name: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[argparse.Namespace] = []
+    module = import_module(f"ithaca.runtime.cli.{name}")
+
+    def run(arguments: argparse.Namespace) -> int:
+        seen.append(arguments)
+        return 0
+
+    monkeypatch.setattr(module, "run", run)
+    assert main([name, *words]) == 0
+    assert seen[0].overrides == ["a=1", "b=2"]
+    assert seen[0].resume
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "job.yaml", "--resume", "a=1", "--frobnicate"],
+        ["report", "folder", "another"],
+    ],
+)
+def test_words_too_many_are_refused(words: list[str], capsys: Capture) -> None:
+    assert main(words) == 2
+    assert f"unrecognized arguments: {words[-1]}" in capsys.readouterr().err.replace("a=1 ", "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
