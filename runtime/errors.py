@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -19,10 +21,14 @@ class UnwritableError(UserError):
 
     exit_code = 1
 
-    @staticmethod
-    def of(path: Path, error: OSError) -> UnwritableError:
-        """That ``path`` met with ``error``."""
-        return UnwritableError(
-            f"{path} cannot be written: {error.strerror}. All that is in it is whole: make room, "
-            "then go on from there."
-        )
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What is done in here writes ``path``: an ``OSError`` of it is an :class:`UnwritableError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableError(
+            f"{path} cannot be written: {error.strerror}. What was written before is whole: put "
+            "that right, then go on from there."
+        ) from error

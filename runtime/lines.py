@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -65,3 +66,16 @@ def open_lines(path: Path, mode: int = 0o666) -> int:
         OSError: it can neither be opened nor made.
     """
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
+
+
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """Every line with its end; a last one that is cut short, or still being written, is left out.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            yield line

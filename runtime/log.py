@@ -34,7 +34,7 @@ from ithaca.runtime.events import (
     WorkerFailed,
     parse_event,
 )
-from ithaca.runtime.lines import LineFile, open_lines
+from ithaca.runtime.lines import LineFile, open_lines, whole_lines
 
 Listener = Callable[[Event], None]
 """Called with every event, in order, from the driver's thread."""
@@ -179,11 +179,8 @@ def read(path: str | os.PathLike[str]) -> list[Event]:
 
 def _events(path: Path) -> Iterator[Event]:
     parse = Parser()
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
-                return
-            yield parse(line, f"{path}, line {number}")
+    for number, line in enumerate(whole_lines(path), 1):
+        yield parse(line, f"{path}, line {number}")
 
 
 class Parser:

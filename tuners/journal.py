@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ithaca.runtime.errors import UnwritableError, UserError
-from ithaca.runtime.lines import LineFile, open_lines
+from ithaca.runtime.errors import UnwritableError, UserError, writing
+from ithaca.runtime.lines import LineFile, open_lines, whole_lines
 from ithaca.tuners.arm import Arm
 from ithaca.tuners.search import Search, Settings
 from ithaca.tuners.trial import Event, from_json, to_json
@@ -59,11 +59,12 @@ class Journal:
             )
         text = json.dumps(data, separators=(",", ":"), allow_nan=False)
         try:
-            self._file.append(text.encode() + b"\n")
-            self._file.sync()
-        except OSError as error:
-            self._failed = UnwritableError.of(self._path, error)
-            raise self._failed from error
+            with writing(self._path):
+                self._file.append(text.encode() + b"\n")
+                self._file.sync()
+        except UnwritableError as error:
+            self._failed = error
+            raise
         self.lines += 1
 
     def close(self) -> None:
@@ -103,10 +104,8 @@ def open_journal(path: Path, settings: Settings, arms: Sequence[Arm]) -> tuple[J
         lines = number + 1
     if lines == 0 and not new:
         _check_torn(path)
-    try:
+    with writing(path):
         journal = Journal(path, LineFile(open_lines(path)), lines)
-    except OSError as error:
-        raise UnwritableError.of(path, error) from error
     try:
         if lines == 0:
             journal.line(head)
@@ -142,11 +141,7 @@ def read_journal(path: Path) -> tuple[Search, list[Event]]:
 def _lines(path: Path) -> Iterator[bytes]:
     """Every whole line; ``JournalError`` if the file cannot be read."""
     try:
-        with path.open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                yield line
+        yield from whole_lines(path)
     except OSError as error:
         raise JournalError(f"{path} cannot be read: {error.strerror}") from error
 

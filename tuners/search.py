@@ -91,7 +91,7 @@ class Search:
         if startup is None:
             startup = self._policy.startup(len(names))
         self._turn: Any = self._policy.begin(tuple(names))
-        self._counted = _is_counted(settings)
+        self._counted = _unit(settings) == "trials"
         self._book = Book(
             names,
             budget_s=_divided(settings),
@@ -416,12 +416,9 @@ class Search:
                 f"{self._policy.name} deals its whole budget out beforehand: a search of it keeps "
                 "the budget that it began with"
             )
-        if _is_counted(after) != self._counted or (after.budget_s is None) != (
-            self.settings.budget_s is None
-        ):
+        if _unit(after) != _unit(self.settings):
             raise ValueError(
-                "what a budget is counted in stays: seconds, trials, or nothing; give another "
-                "number of what it began with"
+                f"what a budget is counted in stays: {_unit(self.settings)}, not {_unit(after)}"
             )
         self.settings = after
         self._book.budget_s = _divided(after)
@@ -434,16 +431,17 @@ class Search:
         return trial
 
 
-def _is_counted(settings: Settings) -> bool:
-    """Whether policies divide a number of trials."""
-    return settings.budget_s is None and settings.num_trials is not None
+def _unit(settings: Settings) -> str:
+    """In what a budget is counted: seconds, or trials where there is no budget of time."""
+    if settings.budget_s is not None:
+        return "seconds"
+    return "nothing" if settings.num_trials is None else "trials"
 
 
 def _divided(settings: Settings) -> float:
-    """What policies divide: seconds, or trials where there is no budget of time."""
-    if _is_counted(settings):
-        return float(settings.num_trials or 0)
-    return _or_inf(settings.budget_s)
+    """How much of it policies divide; infinite where there is none."""
+    budget = settings.num_trials if settings.budget_s is None else settings.budget_s
+    return math.inf if budget is None else float(budget)
 
 
 def _or_inf(value: float | None) -> float:

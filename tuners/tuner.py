@@ -169,8 +169,8 @@ class Tuner:
         Raises:
             UserError: the policy is ``boasf``, or there was no such end before.
         """
-        s = self.search.settings
         with self._lock:
+            s = self.search.settings
             try:
                 self._noted(
                     lambda: self.search.extend(

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -266,12 +266,20 @@ def test_tee_redirects_and_filters(ray_cluster: Cluster, tmp_path: Path) -> None
     assert (logs / "r/attempt_0/filtered_stdout.log").read_text() == "[default1]:rank 1\n"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Shells let what scripts start in the background ignore SIGINT; a launch would, too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("mode", "number", "code"),
     [("wait", signal.SIGINT, 130), ("wait", signal.SIGTERM, 143), ("stubborn", signal.SIGINT, 130)],
 )
 def test_a_signal_ends_all_ranks(
-    ray_cluster: Cluster, mode: str, number: signal.Signals, code: int
+    ray_cluster: Cluster, interruptible: None, mode: str, number: signal.Signals, code: int
 ) -> None:
     screen = Screen(b"up ", 2, lambda: os.kill(os.getpid(), number))
     before = signal.getsignal(number)

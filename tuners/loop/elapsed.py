@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ithaca.runtime.atomic import replace_file
-from ithaca.runtime.errors import UnwritableError
+from ithaca.runtime.errors import writing
 
 FILE = "began"
 _BEAT_S = 0.5
@@ -75,14 +75,10 @@ class Elapsed:
 
     def _write(self) -> None:
         text = json.dumps({"origin": self._origin_s, "before": self.before_s})
-        try:
+        with writing(self._path):
             replace_file(self._path, [text.encode()])
-        except OSError as error:
-            raise UnwritableError.of(self._path, error) from error
         self._touch(self._clock())
 
     def _touch(self, now: float) -> None:
-        try:
+        with writing(self._path):
             os.utime(self._path, (now, now))
-        except OSError as error:
-            raise UnwritableError.of(self._path, error) from error

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ithaca.runtime.errors import UnwritableError
-from ithaca.runtime.lines import LineFile, open_lines
+from ithaca.runtime.errors import writing
+from ithaca.runtime.lines import LineFile, open_lines, whole_lines
 from ithaca.tuners.journal import JournalError
 from ithaca.tuners.loop.orders import Outcome
 
@@ -106,11 +106,8 @@ def write_line(path: Path, line: Line) -> None:
     """
     kind = next(name for name, each in _KINDS.items() if isinstance(line, each))
     text = json.dumps({"kind": kind, **asdict(line)}) + "\n"
-    try:
-        with closing(LineFile(open_lines(path))) as file:
-            file.append(text.encode())
-    except OSError as error:
-        raise UnwritableError.of(path, error) from error
+    with writing(path), closing(LineFile(open_lines(path))) as file:
+        file.append(text.encode())
 
 
 def read_lines(path: Path) -> Iterator[Line]:
@@ -121,17 +118,15 @@ def read_lines(path: Path) -> Iterator[Line]:
     """
     if not path.exists():
         return
-    for number, text in enumerate(path.read_text().splitlines(keepends=True), 1):
-        if not text.endswith("\n"):
-            return
+    for number, line in enumerate(whole_lines(path), 1):
         try:
-            yield _parse(text)
+            yield _parse(line)
         except (ValueError, TypeError, KeyError) as error:
             raise JournalError(f"{path}:{number}: damaged: {error}") from error
 
 
-def _parse(text: str) -> Line:
-    data: dict[str, Any] = json.loads(text)
+def _parse(line: bytes) -> Line:
+    data: dict[str, Any] = json.loads(line)
     kind = _KINDS[data.pop("kind")]
     if kind is Ran:
         data["losses"] = tuple(data["losses"])

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from ithaca.runtime.errors import UnwritableError
+from ithaca.runtime.errors import UnwritableError, writing
 from ithaca.tuners.loop import coordinator_process
 from ithaca.tuners.loop.coordinator_process import CoordinatorProcess, Pulse
 from ithaca.tuners.loop.load import LoadedTune
@@ -86,7 +86,8 @@ def test_a_disk_that_is_full_is_told_as_what_it_is(
     """The driver ends the search in order then; what is told as broken is a mistake of ours."""
 
     def turn(bound_s: float) -> None:
-        raise UnwritableError.of(tmp_path, OSError(28, "No space left on device"))
+        with writing(tmp_path):
+            raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(
         coordinator_process, "Coordinator", lambda *_: SimpleNamespace(turn=turn, close=bool)

@@ -83,7 +83,7 @@ def watched(tell: list[Summary], *answers: Pulse) -> Driver:
     return made
 
 
-NO_ROOM = UnwritableError.of(Path("journal"), OSError(28, "No space left on device"))
+NO_ROOM = UnwritableError("journal cannot be written: No space left on device")
 NOBODY = cast("Hirer", SimpleNamespace(arrived=lambda _: {}))
 
 
